@@ -1,8 +1,8 @@
 """Source locations: where in the user's program an op, a syntax node or an error comes from.
 
-A location is a half-open range of one file, with 1-based lines and columns (columns count characters),
-and the chain of calls through which inlining brought it there: `caller` is the place of the call.
-Locations are immutable; every op and block argument carries one through every pass.
+A location is a half-open range of one file, with 1-based lines and columns (columns count
+characters), and the chain of calls through which inlining brought it there: `caller` is the place
+of the call. Locations are immutable; every op and block argument carries one through every pass.
 """
 
 from __future__ import annotations

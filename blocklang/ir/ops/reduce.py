@@ -1,0 +1,57 @@
+"""Reductions."""
+
+from __future__ import annotations
+
+from blocklang.ir.core import Value
+from blocklang.ir.op import Op, attribute, operand, output, region, require
+from blocklang.ir.types import BlockType, Type, block_or_scalar, element_type
+
+from .control import Yield
+
+
+class Reduce(Op, mnemonic="reduce"):
+    """Combines all elements along `axis` of one or more blocks of one shape.
+
+    The region takes two elements of each block (all left ones, then all right ones) and yields
+    their combination, which must be associative and commutative. Results lack the axis; a block of
+    rank 1 becomes a scalar. With `within_warp` each warp combines only what its own threads hold:
+    the results keep the axis, with one entry a warp that holds a distinct part of it.
+    `lower_reductions` introduces that form and what combines the entries.
+    """
+
+    inputs: tuple[Value, ...] = operand(variadic=True)
+    axis: int = attribute()
+    within_warp: bool = attribute(default=False)
+    combine = region()
+    outputs = output(variadic=True)
+
+    def infer(self) -> list[Type]:
+        types: list[Type] = []
+        for value in self.inputs:
+            block = value.type
+            assert isinstance(block, BlockType)
+            shape = (*block.shape[: self.axis], *block.shape[self.axis + 1 :])
+            layout = (
+                block.layout.slice(self.axis).remove_zero_bases("register")[0]
+                if block.layout and shape
+                else None
+            )
+            types.append(block_or_scalar(shape, block.element, layout))
+        return types
+
+    def check(self) -> None:
+        require(bool(self.inputs), "a reduction has an input")
+        first = self.inputs[0].type
+        require(isinstance(first, BlockType), "inputs are blocks")
+        assert isinstance(first, BlockType)
+        require(0 <= self.axis < first.rank, "axis is a dimension of the inputs")
+        for value in self.inputs:
+            kind = value.type
+            require(isinstance(kind, BlockType) and (kind.shape, kind.layout) == (first.shape, first.layout),
+                    "inputs have one shape and layout")  # fmt: skip
+        elements = [element_type(v.type) for v in self.inputs]
+        arguments = [a.type for a in self.regions[0].block.arguments]
+        require(arguments == elements * 2, "the region takes two elements of each input")
+        yielded = self.regions[0].block.terminator
+        require(isinstance(yielded, Yield) and [v.type for v in yielded.operands] == elements,
+                "the region yields one element of each input")  # fmt: skip
