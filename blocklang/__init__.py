@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blocklang.host import cdiv as cdiv
     from blocklang.host import next_power_of_2 as next_power_of_2
+    from blocklang.ir.diagnostics import CompileError as CompileError
 
 __version__ = "0.1.0"
 
