@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from blocklang.host import cdiv as cdiv
     from blocklang.host import next_power_of_2 as next_power_of_2
     from blocklang.ir.diagnostics import CompileError as CompileError
+    from blocklang.runtime.errors import LaunchError as LaunchError
 
 __version__ = "0.1.0"
 
