@@ -1,0 +1,1 @@
+"""Code for NVIDIA GPUs: LLVM IR, PTX and machine code."""
