@@ -1,0 +1,140 @@
+"""Layouts of shared-memory buffers, and what an access from registers costs.
+
+A shared layout has the one in-dim `offset`, counted in elements, and is bijective. Swizzles are
+bases with more than one coordinate; no code treats them specially. `optimal_shared` finds the
+swizzle for a given pair of register layouts; `shared_access` tells code generation which
+registers form each vector and where it goes; `bank_conflicts` is the price.
+
+Model of the hardware: 32 banks of 4 bytes; lanes that touch the same word do not conflict; an
+access of 8 (16) bytes per lane is served for 16 (8) lanes at a time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from . import gf2
+from .distributed import level
+from .linear import LinearLayout
+from .linear_map import WARP_SIZE, log2
+
+_BANK_BYTES = 4
+_ROW_BYTES = 128
+MAX_ACCESS_BITS = 128
+"""The most that one lane moves in one access."""
+
+
+def shared_linear(shape: Sequence[int], order: Sequence[int]) -> LinearLayout:
+    """Return the unswizzled layout with axis `order[0]` contiguous."""
+    return level("offset", shape, order)
+
+
+def shared_swizzled(
+    shape: Sequence[int], order: Sequence[int], vec: int, per_phase: int, max_phase: int
+) -> LinearLayout:
+    """Return the layout that XORs column chunks with the row's phase.
+
+    Rows run along axis `order[1]`, columns along `order[0]`. Within row `r`, chunk number `c` of
+    `vec` elements lies at chunk `c ^ (r / per_phase % max_phase)`.
+    """
+    if len(order) < 2:
+        raise ValueError("a swizzle needs at least two axes")
+    for number in (vec, per_phase, max_phase):
+        log2(number)
+    column, row = order[0], order[1]
+    bases = []
+    for basis in shared_linear(shape, order).bases_of("offset"):
+        phase = basis[row] // per_phase % max_phase
+        swizzled = list(basis)
+        swizzled[column] ^= vec * phase % shape[column]
+        bases.append(tuple(swizzled))
+    return LinearLayout((("offset", tuple(bases)),), tuple(shape))
+
+
+@lru_cache(maxsize=1024)
+def _offsets(registers: LinearLayout, shared: LinearLayout) -> dict[str, tuple[int, ...]]:
+    """Return, per in-dim of the register layout, the offset that each of its bits adds."""
+    if registers.shape != shared.shape:
+        raise ValueError(f"{registers} and {shared} differ in shape")
+    inverse = gf2.right_inverse(shared.flat_bases("offset"), shared.out_bits)
+    return {dim: gf2.multiply(inverse, registers.flat_bases(dim)) for dim in registers.in_dims}
+
+
+@dataclass(frozen=True)
+class SharedAccess:
+    """How the threads of a program move a block between registers and a shared buffer.
+
+    Vector `i` moves the registers `vectors[i]`, in that order, to or from the consecutive elements
+    that start at offset `offsets[i]` XOR the `lane` and `warp` bases that the set bits of the
+    thread's lane and warp select. Registers that are replicas within the thread are in no vector:
+    after a load, register `r` is a copy of register `copies[r]`.
+    """
+
+    vectors: tuple[tuple[int, ...], ...]
+    offsets: tuple[int, ...]
+    lane: tuple[int, ...]
+    warp: tuple[int, ...]
+    copies: tuple[int, ...]
+
+
+@lru_cache(maxsize=1024)
+def shared_access(registers: LinearLayout, shared: LinearLayout, vector: int) -> SharedAccess:
+    """Return the accesses of `vector` elements each that move all registers of a thread.
+
+    Raises ValueError if the layouts do not allow vectors of that many elements.
+    """
+    if vector > max_vector(registers, shared):
+        raise ValueError(f"{registers} has no vectors of {vector} elements in {shared}")
+    bases = _offsets(registers, shared)
+    at: dict[int, int] = {}
+    copies = []
+    for register in range(registers.in_size("register")):
+        offset = gf2.apply(bases.get("register", ()), register)
+        copies.append(at.setdefault(offset, register))
+    starts = tuple(offset for offset in at if offset % vector == 0)
+    vectors = tuple(tuple(at[start + i] for i in range(vector)) for start in starts)
+    return SharedAccess(
+        vectors, starts, bases.get("lane", ()), bases.get("warp", ()), tuple(copies)
+    )
+
+
+@lru_cache(maxsize=1024)
+def max_vector(registers: LinearLayout, shared: LinearLayout) -> int:
+    """Return the most elements that one access may move: consecutive offsets in one thread.
+
+    Limited by the layouts only, not by the hardware's 128 bits.
+    """
+    bases = _offsets(registers, shared)
+    held = gf2.Span(bases.get("register", ()))
+    width = 1
+    others = [basis for dim, of_dim in bases.items() if dim != "register" for basis in of_dim]
+    while width < 1 << shared.out_bits and width in held:
+        if any(basis & width for basis in others):
+            break
+        width *= 2
+    return width
+
+
+@lru_cache(maxsize=1024)
+def bank_conflicts(
+    registers: LinearLayout, shared: LinearLayout, element_bits: int, vector: int
+) -> int:
+    """Return how many passes each group of lanes needs per access of `vector` elements; 1 is best.
+
+    Among the lanes served together, the words form a subspace (shifted for other registers and
+    warps), and a bank gets as many of them as the subspace has elements with bank number 0.
+    """
+    element_bytes = max(element_bits, 8) // 8
+    access_bytes = element_bytes * vector
+    if access_bytes * 8 > MAX_ACCESS_BITS:
+        raise ValueError(f"no access moves {vector} elements of {element_bits} bits")
+    lanes = _lanes_together(_offsets(registers, shared).get("lane", ()), access_bytes)
+    words = [lane * element_bytes // _BANK_BYTES for lane in lanes]
+    words += [1 << bit for bit in range(log2(max(access_bytes // _BANK_BYTES, 1)))]
+    banks = [word % (_ROW_BYTES // _BANK_BYTES) for word in words]
+    return 1 << (gf2.rank(words) - gf2.rank(banks))
+
+
+def _lanes_together(lane_bases: tuple[int, ...], access_bytes: int) -> tuple[int, ...]:
+    """Return the bases of the lanes that the hardware serves at once."""
+    return lane_bases[: log2(WARP_SIZE) - log2(max(access_bytes // _BANK_BYTES, 1))]
