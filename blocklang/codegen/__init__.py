@@ -1,1 +1,1 @@
-"""The code generators: IR becomes LLVM IR, then PTX or native CPU code."""
+"""Code generation: block IR to LLVM IR for NVIDIA GPUs (`nvptx`) and for the host (`cpu`)."""

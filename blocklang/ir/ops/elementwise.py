@@ -395,9 +395,13 @@ class Log2(FloatUnary, mnemonic="log2"):
 
 
 class Sqrt(FloatUnary, mnemonic="sqrt"):
-    """The square root; NaN below 0."""
+    """The square root; NaN below 0.
+
+    Only a `precise` float32 root is correctly rounded everywhere; GPUs may else be 1 ulp off.
+    """
 
     language = "sqrt"
+    precise: bool = attribute(default=False)
     evaluate = staticmethod(numpy.sqrt)
 
 

@@ -1,0 +1,112 @@
+"""Facts about targets: what each sm_NN and the host can do. The one place where they are written
+down.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from blocklang.ir.diagnostics import CompileError
+
+
+@dataclass(frozen=True)
+class GpuTarget:
+    """An NVIDIA architecture. `shared_bytes` is the most shared memory that one program can ask
+    for.
+    """
+
+    name: str
+    capability: int
+    ptx: int
+    shared_bytes: int
+    threads_per_multiprocessor: int
+    shared_bytes_per_multiprocessor: int
+
+    backend = "nvptx"
+    threads_per_warp = 32
+    registers_per_multiprocessor = 65536
+    registers_per_thread = 255
+
+    @property
+    def has_bfloat16(self) -> bool:
+        """Conversion to bfloat16 and fused multiply-add on it are instructions."""
+        return self.capability >= 80
+
+    @property
+    def has_float8(self) -> bool:
+        """Conversions between 8-bit floats and float16 are instructions."""
+        return self.capability >= 89
+
+    @property
+    def features(self) -> str:
+        """LLVM's feature string: the PTX version."""
+        return f"+ptx{self.ptx}"
+
+
+@dataclass(frozen=True)
+class CpuTarget:
+    """The host, or a CPU of another kind when `name` and `features` say so."""
+
+    name: str
+    triple: str
+    features: str
+    vector_bits: int
+
+    backend = "cpu"
+
+
+Target = GpuTarget | CpuTarget
+
+_KB = 1024
+GPU_TARGETS = {
+    name: GpuTarget(name, capability, ptx, shared * _KB, threads, shared_all * _KB)
+    for name, capability, ptx, shared, threads, shared_all in (
+        ("sm_75", 75, 63, 64, 1024, 64),
+        ("sm_80", 80, 70, 163, 2048, 164),
+        ("sm_86", 86, 71, 99, 1536, 100),
+        ("sm_87", 87, 74, 163, 1536, 164),
+        ("sm_89", 89, 84, 99, 1536, 100),
+        ("sm_90", 90, 80, 227, 2048, 228),
+        ("sm_90a", 90, 87, 227, 2048, 228),
+        ("sm_100", 100, 87, 227, 2048, 228),
+        ("sm_100a", 100, 87, 227, 2048, 228),
+        ("sm_103", 103, 88, 227, 2048, 228),
+        ("sm_103a", 103, 88, 227, 2048, 228),
+        ("sm_110", 110, 90, 227, 1536, 228),
+        ("sm_110a", 110, 90, 227, 1536, 228),
+        ("sm_120", 120, 87, 99, 1536, 100),
+        ("sm_120a", 120, 87, 99, 1536, 100),
+        ("sm_121", 121, 88, 99, 1536, 100),
+        ("sm_121a", 121, 88, 99, 1536, 100),
+    )
+}
+
+
+def gpu_target(name: str) -> GpuTarget:
+    """The GPU target of that name. Raises CompileError, with the known names, for others."""
+    if name not in GPU_TARGETS:
+        raise CompileError(
+            f"unknown target {name!r}", help=f"known targets: cpu, {', '.join(GPU_TARGETS)}"
+        )
+    return GPU_TARGETS[name]
+
+
+def target_of_capability(major: int, minor: int) -> GpuTarget:
+    """The target for a device of compute capability major.minor, or the newest that it can run."""
+    wanted = 10 * major + minor
+    names = [f"sm_{wanted}a", f"sm_{wanted}"]
+    for name in names:
+        if name in GPU_TARGETS:
+            return GPU_TARGETS[name]
+    older = [
+        t
+        for t in GPU_TARGETS.values()
+        if t.capability <= wanted and re.fullmatch(r"sm_\d+", t.name)
+    ]
+    if not older:
+        raise CompileError(
+            f"devices of compute capability {major}.{minor} are not supported",
+            help="7.5 or later is needed",
+        )
+    return max(older, key=lambda t: t.capability)

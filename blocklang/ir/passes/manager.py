@@ -1,0 +1,102 @@
+"""Runs passes: verification, dumps, timing, bisection, and nothing of that anywhere else.
+
+A pass is a frozen dataclass whose `name` is kebab-case and whose fields are its options. Authors
+write `_run`; calling the pass runs and verifies. A failure names the pass and carries the IR
+before it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from blocklang.ir.core import Module
+from blocklang.ir.diagnostics import CompileError
+from blocklang.ir.op import IRError
+from blocklang.ir.parser import parse
+from blocklang.ir.printer import print_module
+from blocklang.ir.verify import verify
+
+PASSES: dict[str, type[Pass]] = {}
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Base of all passes."""
+
+    name: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        if cls.name:
+            assert cls.name not in PASSES, f"two passes are named {cls.name}"
+            PASSES[cls.name] = cls
+
+    def __call__(self, module: Module) -> None:
+        """Change `module` in place; the result is verified."""
+        self._run(module)
+        verify(module)
+
+    def _run(self, module: Module) -> None:
+        raise NotImplementedError
+
+
+class PassError(Exception):
+    """A pass broke the IR or failed: a mistake in the compiler. `before` is the IR that it was
+    given.
+    """
+
+    def __init__(self, name: str, problem: Exception, before: str) -> None:
+        super().__init__(f"pass {name}: {problem}")
+        self.name = name
+        self.before = before
+
+
+@dataclass
+class PassManager:
+    """Runs a list of passes.
+
+    `dump` is "", "all" or the name of a pass after which the IR goes to stderr; `stop_after` ends
+    the list early; `check` 2 also reads the text of each result back and compares. `on_pass(name,
+    milliseconds, module)` observes every pass.
+    """
+
+    dump: str = ""
+    stop_after: str = ""
+    check: int = 1
+    on_pass: Callable[[str, float, Module], None] | None = None
+    times: list[tuple[str, float]] = field(default_factory=list)
+
+    def run(self, module: Module, passes: Iterable[Pass]) -> None:
+        """Run `passes` in order on `module`."""
+        for each in passes:
+            before = print_module(module) if self.check > 1 else ""
+            start = time.perf_counter()
+            try:
+                each(module)
+                if self.check > 1:
+                    _check_round_trip(module)
+            except (IRError, AssertionError) as problem:
+                raise PassError(each.name, problem, before) from problem
+            self._observe(each.name, 1e3 * (time.perf_counter() - start), module)
+            if each.name == self.stop_after:
+                return
+
+    def _observe(self, name: str, milliseconds: float, module: Module) -> None:
+        self.times.append((name, milliseconds))
+        if self.dump in (name, "all"):
+            print(f"// after {name}\n{print_module(module, locations=False)}", file=sys.stderr)
+        if self.on_pass is not None:
+            self.on_pass(name, milliseconds, module)
+
+
+def _check_round_trip(module: Module) -> None:
+    text = print_module(module)
+    try:
+        again = print_module(parse(text))
+    except CompileError as problem:
+        raise IRError(f"its text cannot be read back: {problem}") from problem
+    if again != text:
+        raise IRError("its text reads back as another module")
