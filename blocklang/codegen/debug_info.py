@@ -65,7 +65,7 @@ class DebugInfo:
             number = self._file(file)
             self._scopes[key] = self._add(
                 f"distinct !DISubprogram(name: {_quote(function or 'kernel')}, scope: !{number}, file: !{number}, "
-                f"type: !{getattr(self, '_type')}, unit: !{getattr(self, 'unit')}, spFlags: DISPFlagDefinition)"
+                f"type: !{self._type}, unit: !{self.unit}, spFlags: DISPFlagDefinition)"
             )
         return self._scopes[key]
 

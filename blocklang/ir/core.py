@@ -10,7 +10,7 @@ in `op.py`, on top of this file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from .location import Location
 from .types import Type
@@ -89,11 +89,12 @@ class Argument(Value):
 class Operation:
     """The state that all ops share. Subclasses are declared through `op.Op`."""
 
-    mnemonic: str = ""
-    is_terminator: bool = False
+    mnemonic: ClassVar[str] = ""
+    is_terminator: ClassVar[bool] = False
 
     loc: Location
     attributes: dict[str, Any]
+    segments: tuple[int, ...]  # how many operands each declared operand field has
     results: list[Result]
     regions: list[Region]
     parent: Block | None
@@ -291,11 +292,6 @@ class Module:
         for function in self.functions.values():
             yield from function.walk()
 
-    def __str__(self) -> str:
-        from .printer import print_module
-
-        return print_module(self)
-
 
 def is_inside(op: Operation, region: Region) -> bool:
     """Whether `op` is somewhere in `region`, at any depth."""
@@ -318,7 +314,7 @@ def clone(
     copy = object.__new__(type(op))
     operands = [mapping.get(value, value) for value in op.operands]
     copy._initialise(operands, dict(op.attributes), loc(op.loc) if loc else op.loc)
-    copy.__dict__.update({k: v for k, v in op.__dict__.items() if k == "segments"})
+    copy.segments = op.segments
     for result in op.results:
         new = Result(copy, result.index, result.type, result.name)
         copy.results.append(new)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar, cast, dataclass_transform
 
 from .core import Operation, Region, Result, Value
 from .location import Location
@@ -98,9 +98,14 @@ def attribute(*, default: Any = ..., kw_only: bool = False) -> Any:
     return Field("attribute", default=default)
 
 
-def output(*, variadic: bool = False) -> Any:
-    """Declare a result (unannotated: it is no argument of the constructor), or all results."""
-    return Field("result", "variadic" if variadic else "single")
+def output() -> Result:
+    """Declare the only result (unannotated: it is no argument of the constructor)."""
+    return cast(Result, Field("result"))
+
+
+def outputs() -> tuple[Result, ...]:
+    """Declare all results of an op that has any number of them (unannotated)."""
+    return cast(tuple[Result, ...], Field("result", "variadic"))
 
 
 def region() -> Any:
@@ -128,13 +133,12 @@ class Op(_Declared):
 
     loc: Location = keyword(kw_only=True)
     result_types: Sequence[Type] | None = keyword(kw_only=True, default=None)
-    regions: Sequence[Region] = keyword(kw_only=True, default=())  # type: ignore[assignment]
+    regions: list[Region] = keyword(kw_only=True, default=())
 
     fields: ClassVar[dict[str, Field]] = {}
     effects: ClassVar[Effect] = Effect.NONE
     is_terminator: ClassVar[bool] = False
     is_commutative: ClassVar[bool] = False
-    segments: tuple[int, ...]
 
     def __init_subclass__(
         cls,
@@ -183,7 +187,7 @@ class Op(_Declared):
                 attributes[field.name] = value
                 continue
             value = given.pop(field.name, None)
-            values = tuple(value) if field.mode == "variadic" else () if value is None else (value,)
+            values = () if value is None else tuple(value) if field.mode == "variadic" else (value,)
             assert values or field.mode != "single", f"{self.mnemonic} needs {field.name}"
             operands.extend(values)
             segments.append(len(values))

@@ -291,7 +291,8 @@ def _parse_places(text: str) -> dict[str, Location]:
         m = found[number]
         caller = place(m[8]) if m[8] else None
         function = unquote(m[7]) if m[7] else ""
-        return Location(unquote(m[2]), *(int(m[i]) for i in range(3, 7)), function, caller)
+        line, column, end_line, end_column = (int(m[i]) for i in range(3, 7))
+        return Location(unquote(m[2]), line, column, end_line, end_column, function, caller)
 
     return {number: place(number) for number in found}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from blocklang.ir.core import Value
-from blocklang.ir.op import Effect, Op, attribute, operand, output, region, require
+from blocklang.ir.op import Effect, Op, attribute, operand, outputs, region, require
 from blocklang.ir.types import DType, Type, i1
 
 
@@ -38,7 +38,7 @@ class If(Op, mnemonic="if"):
     condition: Value = operand()
     then = region()
     otherwise = region()
-    outputs = output(variadic=True)
+    results_ = outputs()
 
     def check(self) -> None:
         require(self.condition.type == i1, "condition is a scalar i1")
@@ -60,7 +60,7 @@ class For(Op, mnemonic="for"):
     initial: tuple[Value, ...] = operand(variadic=True)
     num_stages: int = attribute(default=0)
     body = region()
-    outputs = output(variadic=True)
+    results_ = outputs()
 
     def infer(self) -> Sequence[Type]:
         return [v.type for v in self.initial]
@@ -89,7 +89,7 @@ class While(Op, mnemonic="while"):
     initial: tuple[Value, ...] = operand(variadic=True)
     before = region()
     body = region()
-    outputs = output(variadic=True)
+    results_ = outputs()
 
     def infer(self) -> Sequence[Type]:
         return [v.type for v in self.initial]
@@ -111,7 +111,7 @@ class Call(Op, mnemonic="call", effects=Effect.OBSERVABLE):
 
     callee: str = attribute()
     arguments: tuple[Value, ...] = operand(variadic=True)
-    outputs = output(variadic=True)
+    results_ = outputs()
 
 
 def _check_yield(op: Op, values: Sequence[Value]) -> None:

@@ -112,9 +112,12 @@ class Multiply(Binary, mnemonic="mul", commutative=True):
 
 
 class Divide(Binary, mnemonic="div"):
-    """x / y: floats divide; integers truncate toward zero. Integer division by zero is
-    undefined.
+    """x / y: floats divide; integers truncate toward zero. Integer division by zero is undefined.
+
+    Only a `precise` float32 quotient is correctly rounded everywhere; GPUs may else be 2 ulp off.
     """
+
+    precise: bool = attribute(default=False)
 
     @staticmethod
     def evaluate(x: Any, y: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from blocklang.ir.core import Value
-from blocklang.ir.op import Op, attribute, operand, output, region, require
+from blocklang.ir.op import Op, attribute, operand, outputs, region, require
 from blocklang.ir.types import BlockType, Type, block_or_scalar, element_type
 
 from .control import Yield
@@ -23,7 +23,7 @@ class Reduce(Op, mnemonic="reduce"):
     axis: int = attribute()
     within_warp: bool = attribute(default=False)
     combine = region()
-    outputs = output(variadic=True)
+    results_ = outputs()
 
     def infer(self) -> list[Type]:
         types: list[Type] = []
