@@ -1,12 +1,17 @@
 """The shared-memory layout that serves a given pair of register layouts best.
 
 A value stored from one register layout and loaded into another passes through a buffer whose
-layout is free. `optimal_shared` picks one with the widest vectors that suit both sides and, given
-those, without bank conflicts on either side. The construction follows "Linear Layouts" (Zhou et
-al., 2025): the offset bits are, from the lowest, the *vector* (elements that both sides have in
-one thread), the *bank* and the *segment*. Two lanes conflict when they differ only in the
-segment, so the segment avoids what the lanes of either side span; where one side's lanes run
-along what the other side has elsewhere, the sum of the two directions does: an XOR swizzle.
+layout is free. `optimal_shared` picks one with wide vectors and without bank conflicts on either
+side. The construction follows "Linear Layouts" (Zhou et al., 2025): the offset bits are, from the
+lowest, the *vector* (elements that both sides have in one thread), the *bank* and the *segment*.
+Two lanes conflict when they differ only in the segment, so the segment avoids what the lanes of
+either side span; where one side's lanes run along what the other side has elsewhere, the sum of
+the two directions does: an XOR swizzle.
+
+One addition: the lowest bank bits may be the *lead*, directions that are registers on one side
+and lanes on the other (a transposition has no others). The first side then gets wider vectors and
+the second still has no conflicts, since neighbouring lanes read neighbouring words. Both choices
+of side and no lead at all are built, and the cheapest is taken.
 """
 
 from dataclasses import dataclass
@@ -42,14 +47,19 @@ def optimal_shared(source: LinearLayout, target: LinearLayout, element_bits: int
     element_bits = max(element_bits, 8)
     vector = _vector_basis(source, target, element_bits)
     space = _Complement(vector, source, target)
-    bank_bits = max(log2(_ROW_BITS // element_bits) - len(vector), 0)
-    bank, segment = _banks_and_segment(space, len(vector), bank_bits, element_bits)
-    layout = LinearLayout.from_flat(source.shape, {"offset": (*vector, *bank, *segment)})
-    return OptimalShared(
-        layout,
-        _access_bits(source, layout, element_bits, 1 << len(vector)),
-        _access_bits(target, layout, element_bits, 1 << len(vector)),
-    )
+    leads = [
+        ((), ()),
+        (_lead(space, source, target, element_bits), ()),
+        ((), _lead(space, target, source, element_bits)),
+    ]
+    options = []
+    for source_lead, target_lead in dict.fromkeys(leads):
+        bank, segment = _banks_and_segment(space, source_lead, target_lead, element_bits)
+        layout = LinearLayout.from_flat(source.shape, {"offset": (*vector, *bank, *segment)})
+        store, store_cost = _best_access(source, layout, element_bits)
+        load, load_cost = _best_access(target, layout, element_bits)
+        options.append((store_cost + load_cost, OptimalShared(layout, store, load)))
+    return min(options, key=lambda option: option[0])[1]
 
 
 def _thread_bases(layout: LinearLayout) -> tuple[int, ...]:
@@ -77,12 +87,12 @@ class _Complement:
     """
 
     def __init__(self, vector: tuple[int, ...], source: LinearLayout, target: LinearLayout) -> None:
-        self._vector_mask = (1 << len(vector)) - 1
+        self.vector_bits = len(vector)
         threads = (*_thread_bases(source), *_thread_bases(target))
         units = [1 << bit for bit in range(source.out_bits)]
         self._all = (*vector, *gf2.independent((*threads, *units), modulo=vector))
         self._coordinates = gf2.Span(self._all)
-        self.basis = tuple(self.project(unit) for unit in units)
+        self.basis = gf2.independent(self.project(unit) for unit in units)
         self.source_lanes = source.flat_bases("lane")
         self.target_lanes = target.flat_bases("lane")
 
@@ -90,26 +100,67 @@ class _Complement:
         """Return the vector start in whose direction `flat` lies."""
         combination = self._coordinates.solve(flat)
         assert combination is not None, "the basis spans every element"
-        return gf2.apply(self._all, combination & ~self._vector_mask)
+        return gf2.apply(self._all, combination >> self.vector_bits << self.vector_bits)
+
+
+def _lead(
+    space: _Complement, wide: LinearLayout, narrow: LinearLayout, element_bits: int
+) -> tuple[int, ...]:
+    """Return the directions that widen the vectors of one side at no cost to the other.
+
+    They are registers of `wide` and lanes of `narrow`. To fill up a word of a bank, any register
+    will do.
+    """
+    room = log2(MAX_ACCESS_BITS // element_bits) - space.vector_bits
+    registers = gf2.independent(space.project(basis) for basis in wide.flat_bases("register"))
+    lanes = narrow.flat_bases("lane")[: _lane_bits_together(space.vector_bits, element_bits)]
+    shared = gf2.intersection(registers, lanes)[:room]
+    missing = _bits_in_word(element_bits) - space.vector_bits - len(shared)
+    return shared + gf2.independent(registers, modulo=shared)[: max(missing, 0)]
+
+
+def _bits_in_word(element_bits: int) -> int:
+    return max(log2(32) - log2(element_bits), 0)
+
+
+def _lane_bits_together(vector_bits: int, element_bits: int) -> int:
+    """Return the number of lane bits within the lanes that are served at once."""
+    access_words = max((element_bits << vector_bits) // 32, 1)
+    return log2(WARP_SIZE) - log2(access_words)
 
 
 def _banks_and_segment(
-    space: _Complement, vector_bits: int, bank_bits: int, element_bits: int
+    space: _Complement,
+    source_lead: tuple[int, ...],
+    target_lead: tuple[int, ...],
+    element_bits: int,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Split the vector starts into directions across the banks and directions along one bank."""
-    access_words = max((element_bits << vector_bits) // 32, 1)
-    together = log2(WARP_SIZE) - log2(access_words)
-    source_lanes = gf2.independent(space.source_lanes[:together])
-    target_lanes = gf2.independent(space.target_lanes[:together])
-    both = gf2.intersection(source_lanes, target_lanes)
+
+    def lanes(bases: tuple[int, ...], lead: tuple[int, ...]) -> tuple[int, ...]:
+        together = _lane_bits_together(space.vector_bits + len(lead), element_bits)
+        return gf2.independent(bases[:together])
+
+    source_lanes = lanes(space.source_lanes, source_lead)
+    target_lanes = lanes(space.target_lanes, target_lead)
+    lead = source_lead + target_lead
+    missing = max(_bits_in_word(element_bits) - space.vector_bits - len(lead), 0)
+    common = gf2.intersection(source_lanes, target_lanes)
+    # Whatever lies within a word must not be left to the segment, so it counts as used by both.
+    fill = gf2.independent((*common, *source_lanes, *target_lanes, *space.basis), modulo=lead)
+    lead += fill[:missing]
+    source_used = lead + gf2.independent(source_lanes, modulo=lead)
+    target_used = lead + gf2.independent(target_lanes, modulo=lead)
+    both = lead + gf2.independent(gf2.intersection(source_used, target_used), modulo=lead)
     only_source = gf2.independent(source_lanes, modulo=both)
     only_target = gf2.independent(target_lanes, modulo=both)
-    lanes = (*both, *only_source, *only_target)
-    neither = gf2.independent(space.basis, modulo=lanes)
+    used = (*both, *only_source, *only_target)
+    neither = gf2.independent(space.basis, modulo=used)
 
-    # No sum of these directions stays within the lanes of one side, so they never conflict.
+    # No sum of these directions stays within what one side uses, so they never conflict.
     pairs = [a ^ b for a, b in zip(only_source, only_target, strict=False)]
-    size = max(len(lanes) + len(neither) - bank_bits, 0)
+    bank_bits = max(log2(_ROW_BITS // element_bits) - space.vector_bits, 0)
+    size = max(len(used) + len(neither) - bank_bits, 0)
     slowest = neither[max(len(neither) - size, 0) :]
     segment = (*slowest, *pairs[: size - len(slowest)])
     interleaved = [
@@ -119,11 +170,19 @@ def _banks_and_segment(
     return bank, segment
 
 
-def _access_bits(
-    registers: LinearLayout, shared: LinearLayout, element_bits: int, vector: int
-) -> int:
-    """Return the width of the widest access without conflicts, at least that of `vector`."""
+def _best_access(
+    registers: LinearLayout, shared: LinearLayout, element_bits: int
+) -> tuple[int, float]:
+    """Return the best access width in bits and its price per element.
+
+    The price is the passes through the banks, one per word and conflict, plus the instruction.
+    """
     widest = min(max_vector(registers, shared), MAX_ACCESS_BITS // element_bits)
-    while widest > vector and bank_conflicts(registers, shared, element_bits, widest) > 1:
-        widest //= 2
-    return widest * element_bits
+    options = []
+    for exponent in range(log2(widest), -1, -1):
+        vector = 1 << exponent
+        words = max(vector * element_bits // 32, 1)
+        passes = words * bank_conflicts(registers, shared, element_bits, vector)
+        options.append(((passes + 1) / vector, vector * element_bits))
+    cost, bits = min(options, key=lambda option: option[0])
+    return bits, cost
