@@ -85,6 +85,32 @@ def bits_of(value: int) -> list[int]:
     return [bit for bit in range(value.bit_length()) if value >> bit & 1]
 
 
+# --- The algebra ---
+
+
+vectors = st.lists(st.integers(0, 63), max_size=6)
+
+
+def span(basis) -> set[int]:
+    return {gf2.apply(basis, combination) for combination in range(1 << len(basis))}
+
+
+@thorough
+@given(vectors, vectors)
+def test_spans_against_enumeration(first: list[int], second: list[int]) -> None:
+    common = gf2.intersection(first, second)
+    assert span(common) == span(first) & span(second)
+    assert 1 << len(common) == len(span(common))
+    assert span(gf2.kernel(first)) == {
+        x for x in range(1 << len(first)) if gf2.apply(first, x) == 0
+    }
+    # One basis per span, whatever it was given by.
+    assert gf2.reduced_basis(first) == gf2.reduced_basis(sorted(span(first), reverse=True))
+    rest = gf2.independent(second, modulo=first)
+    assert span([*first, *second]) == span([*gf2.reduced_basis(first), *rest])
+    assert len(rest) == gf2.rank([*first, *second]) - gf2.rank(first)
+
+
 # --- The map ---
 
 
@@ -177,6 +203,8 @@ def test_broadcast_needs_no_data_movement(layout: LinearLayout, data) -> None:
     wide = column.broadcast(axis, 8)
     assert wide.is_surjective
     registers = column.in_size("register")
+    free = sum(mask.bit_count() for mask in column.free_masks().values())
+    assert wide.in_bits("register") == column.in_bits("register") + max(3 - free, 0)
     for index in indices(wide):
         at = wide.apply(**index)
         index["register"] = index.get("register", 0) % registers
@@ -411,7 +439,8 @@ def realistic(draw, shape):
     """Permuted unit bases, as most layouts have them."""
     bits = sum(size.bit_length() - 1 for size in shape)
     units = draw(st.permutations([1 << bit for bit in range(bits)]))
-    flat = {"lane": units[:5], "warp": units[5:6], "register": units[6:]}
+    first = draw(st.integers(6, bits))
+    flat = {"lane": units[:5], "warp": units[5:first], "register": units[first:]}
     return LinearLayout.from_flat(shape, flat)
 
 

@@ -286,6 +286,16 @@ def test_a_transposition_has_wide_vectors_on_one_side(element_bits: int) -> None
         assert bank_conflicts(side, best.layout, element_bits, width // element_bits) == 1
 
 
+def test_bytes_of_one_word_do_not_conflict() -> None:
+    """Without registers to fill a word, the word's elements belong to several lanes."""
+    bits = [1 << bit for bit in range(9)]
+    source = LinearLayout.of([512], lane=bits[:5], warp=bits[5:])
+    target = LinearLayout.of([512], lane=bits[4:], warp=bits[:4])
+    best = optimal_shared(source, target, 8)
+    assert bank_conflicts(source, best.layout, 8, 1) == 1
+    assert bank_conflicts(target, best.layout, 8, 1) == 1
+
+
 def test_agreeing_layouts_use_whole_vectors() -> None:
     layout = blocked([64, 64], [1, 8], [4, 8], [4, 1], [1, 0])
     best = optimal_shared(layout, layout, 16)
