@@ -1,16 +1,23 @@
-"""The syntax tree that both front ends build: the whole of the kernel language, one small dataclass a node.
+"""The syntax tree that both front ends build: the kernel language, one small dataclass a node.
 
-Python kernels (`frontend/python.py`) and `.bl` files (`frontend/text.py`) become the same nodes, so that names,
-compile-time values, types and IR construction are done once, in `frontend/lower.py`. Nodes are immutable, know
-their source range, and compare equal regardless of it.
+Python kernels (`frontend/python.py`) and `.bl` files (`frontend/text.py`) become the same nodes, so
+that names, compile-time values, types and IR construction are done once, in `frontend/lower.py`.
+Nodes are immutable, know their source range, and compare equal regardless of it.
+
+Names are not resolved here and types not checked. Both front ends refuse trees deeper than
+`MAX_DEPTH`, so that whatever follows may walk them recursively.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from blocklang.ir.location import Location
+
+MAX_DEPTH = 200
+"""The deepest nesting of nodes in a function."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +37,21 @@ class Statement(Node):
 
 @dataclass(frozen=True)
 class Literal(Expression):
-    """An int, float, bool, string or None."""
+    """An int, float, bool, string or None; equal to one of the same type and value (NaN to NaN)."""
 
-    value: int | float | bool | str | None
+    value: int | float | bool | str | None = field(compare=False)
+    _key: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Python has 1 == 1.0 == True, which are different literals here, and nan != nan.
+        object.__setattr__(self, "_key", f"{type(self.value).__name__} {self.value!r}")
+
+
+@dataclass(frozen=True)
+class Captured(Expression):
+    """A Python object: a default that is no literal, evaluated when its function was defined."""
+
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -100,7 +119,7 @@ class Call(Expression):
 
 @dataclass(frozen=True)
 class Unary(Expression):
-    """`-x`, `+x`, `~x`, `not x`; `operator` is the spelling."""
+    """`-x`, `+x`, `~x`, `not x`, and the type `*T` of a `.bl` signature, by spelling."""
 
     operator: str
     operand: Expression
@@ -108,7 +127,7 @@ class Unary(Expression):
 
 @dataclass(frozen=True)
 class Binary(Expression):
-    """`+ - * / // % ** @ << >> & | ^`; `operator` is the spelling."""
+    """`+ - * / // % ** << >> & | ^`; `operator` is the spelling."""
 
     operator: str
     left: Expression
@@ -117,7 +136,7 @@ class Binary(Expression):
 
 @dataclass(frozen=True)
 class Compare(Expression):
-    """`== != < <= > >= is is_not in not_in`, one operator (chains are rejected by the front ends)."""
+    """`== != < <= > >= is is_not in not_in`: one operator (the front ends refuse chains)."""
 
     operator: str
     left: Expression
@@ -176,7 +195,7 @@ class AnnotatedAssign(Statement):
 
 @dataclass(frozen=True)
 class ExpressionStatement(Statement):
-    """A call, or a docstring, that stands alone."""
+    """An expression that stands alone: a call, as a rule."""
 
     value: Expression
 
@@ -248,8 +267,9 @@ class Continue(Statement):
 class Parameter(Node):
     """A parameter of a function.
 
-    `annotation` is the expression after the colon, or None. `facts` are what a `.bl` signature states of the
-    argument (`{"divisible": 16}`, `{"value": 1}`); Python kernels learn theirs from specialisation.
+    `annotation` is the expression after the colon, or None. `facts` are what a `.bl` signature
+    states of the argument (`("divisible", 16)`, `("value", 1)`); Python kernels learn theirs from
+    specialisation.
     """
 
     name: str
@@ -263,8 +283,9 @@ class Parameter(Node):
 class Function(Node):
     """A kernel or a function callable from kernels.
 
-    `globals` resolves names that are not local: the module of a Python function (with its closure), or the file
-    scope of a `.bl` function. `is_kernel` is True for `.bl` kernels and None for Python functions, which may be both.
+    `globals` resolves names that are not local: the module of a Python function (with its closure),
+    or the file scope of a `.bl` function. `is_kernel` is True for `.bl` kernels and None for Python
+    functions, which may be both.
     """
 
     name: str
@@ -274,3 +295,66 @@ class Function(Node):
     documentation: str = ""
     globals: Any = field(default=None, compare=False, repr=False)
     source: str = field(default="", compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class ImportedName(Node):
+    """`name as alias` of an import; without `as`, the alias is the name."""
+
+    name: str
+    alias: str
+
+
+@dataclass(frozen=True)
+class Import(Node):
+    """`from "path" import names` of a `.bl` file; `path_location` is the range of the path."""
+
+    path: str
+    names: tuple[ImportedName, ...]
+    path_location: Location = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Constant(Node):
+    """`const name = value` of a `.bl` file, evaluated in `globals`, the scope of the file."""
+
+    name: str
+    value: Expression
+    globals: Any = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class File(Node):
+    """A `.bl` file: constants and functions in the order of the text; `scope` has them by name."""
+
+    imports: tuple[Import, ...]
+    constants: tuple[Constant, ...]
+    functions: tuple[Function, ...]
+    documentation: str = ""
+    scope: Any = field(default=None, compare=False, repr=False)
+
+
+def is_constexpr(annotation: Expression | None) -> bool:
+    """Whether an annotation marks a compile-time value: its last name is `constexpr`."""
+    if isinstance(annotation, Subscript):
+        annotation = annotation.value
+    return isinstance(annotation, Name | Attribute) and annotation.name == "constexpr"
+
+
+def children(node: Node) -> Iterator[Node]:
+    """The nodes directly below `node`, in the order of its fields."""
+    for part in fields(node):
+        value = getattr(node, part.name)
+        if isinstance(value, Node):
+            yield value
+        elif isinstance(value, tuple):
+            yield from (item for item in value if isinstance(item, Node))
+
+
+def walk(node: Node) -> Iterator[tuple[Node, int]]:
+    """`node` and every node below it with its depth, parents first."""
+    pending = [(node, 1)]
+    while pending:
+        current, depth = pending.pop()
+        yield current, depth
+        pending.extend((child, depth + 1) for child in reversed(tuple(children(current))))

@@ -1,0 +1,14 @@
+"""The catalogue of the mistakes that a user can make in a kernel, one class each, by group.
+
+Codes: BL1xx syntax (`syntax`). A further group takes the next hundred and a module of its own here,
+imported below so that `blocklang.ir.diagnostics.catalogue()` lists it. The classes hold texts only;
+what finds a mistake decides where it is. Each class has a pinned text in `tests/filetests/errors/`,
+which a test checks.
+"""
+
+from __future__ import annotations
+
+from . import syntax
+
+GROUPS = (syntax,)
+"""The modules of the catalogue, in the order of their codes."""
