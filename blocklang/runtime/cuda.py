@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -241,18 +241,19 @@ def pointer_device(address: int) -> int:
     return int(call("cuPointerGetAttribute", key, address))
 
 
-def current_stream(ordinal: int) -> int:
-    """The stream that the process's array library works on: torch's, else CuPy's, else the default.
+def current_stream(ordinal: int, arrays: Sequence[Any] = ()) -> int:
+    """The stream that the array library of `arrays` works on now, on GPU `ordinal`.
 
-    Only libraries that are loaded already are asked; none is imported.
+    That is CuPy's where CuPy's arrays are among them; else torch's, else CuPy's, whichever is
+    loaded already, else the default stream. No library is imported.
     """
-    of_torch = torch_stream_getter()
-    if of_torch is not None:
-        return int(of_torch(ordinal))
     cupy = sys.modules.get("cupy")
-    if cupy is not None:
+    of_torch = torch_stream_getter()
+    if cupy is not None and (
+        of_torch is None or any(isinstance(array, cupy.ndarray) for array in arrays)
+    ):
         return int(cupy.cuda.get_current_stream().ptr)
-    return 0
+    return int(of_torch(ordinal)) if of_torch is not None else 0
 
 
 def torch_stream_getter() -> Any:

@@ -1,0 +1,281 @@
+"""The launch path of one kernel: a generated function that fits the kernel's signature.
+
+`kernel[grid](...)` runs the generated function, which binds the arguments as Python does and hands
+them, in the order of the parameters, to the native fast path. What that does not know or does not
+understand comes back here: the general path classifies every argument, checks that they fit
+together, asks for a compiled kernel, launches it, and teaches the fast path. Whatever is wrong with
+a launch is found and explained on the general path.
+
+This module compiles nothing: `slow_path` does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import difflib
+import linecache
+import operator
+import threading
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from types import MethodType
+from typing import Any, Protocol
+
+from blocklang.runtime import cuda, fast, submit
+from blocklang.runtime.arrays import HOST, Argument, classify
+from blocklang.runtime.errors import (
+    ArgumentRangeError,
+    ArgumentTypeError,
+    GridError,
+    LaunchError,
+    MissingArgumentError,
+    MissingConstexprError,
+    MixedPlacesError,
+    ReadOnlyArrayError,
+    UnexpectedArgumentError,
+)
+from blocklang.runtime.specialise import (
+    MISSING,
+    ArgumentFacts,
+    Parameter,
+    Specialisation,
+    argument_facts,
+    typed_key,
+)
+
+
+class CompiledKernel(submit.GpuKernel, Protocol):
+    """What `slow_path` returns; `kernel[grid](...)` returns the same object to the user.
+
+    `function` and `threads` are read for GPUs only, `launch_host` is called for the CPU only, with
+    the address of the packed parameters (`submit.pack`). `written` are the indices of the
+    parameters whose arrays the kernel writes.
+    """
+
+    written: Collection[int]
+
+    def launch_host(self, grid: tuple[int, int, int], slots: int) -> None:
+        """Run every program of the grid on the CPU, and return when all have ended."""
+
+
+class Launcher:
+    """Launches one kernel; `launcher[grid]` is what `kernel[grid]` should return.
+
+    `options` are the keyword arguments besides the parameters, with their defaults; like the
+    compile-time parameters they are part of the specialisation. A parameter hides an option, or
+    `stream`, of the same name. `slow_path` is called once for each specialisation, by one thread.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parameters: Sequence[Parameter],
+        options: Mapping[str, Any],
+        slow_path: Callable[[Specialisation], CompiledKernel],
+    ) -> None:
+        self.name = name
+        self.parameters = tuple(parameters)
+        taken = {parameter.name for parameter in parameters}
+        self.options = {key: value for key, value in options.items() if key not in taken}
+        self._slow_path = slow_path
+        self._kernels: dict[Hashable, CompiledKernel] = {}
+        self._lock = threading.Lock()
+        self._compiling: dict[Hashable, threading.Lock] = {}
+        self._fast = fast.FastPath(self.parameters, len(self.options))
+        self._namespace: dict[str, Any] = {}
+        self.run = self._generate()
+
+    def __getitem__(self, grid: Any) -> Callable[..., Any]:
+        return MethodType(self.run, grid)
+
+    def _generate(self) -> Callable[..., Any]:
+        """Make `run(grid, *parameters, **options)` from source text."""
+        names = [parameter.name for parameter in self.parameters]
+        values = [*names, *self.options]
+        # Names of our own that no parameter has.
+        mark = "_"
+        while any(name.startswith(mark) for name in values):
+            mark += "_"
+        stream = "None" if "stream" in names else "stream"
+        signature = [f"{mark}grid"]
+        signature += [f"{name}={mark}default_{i}" for i, name in enumerate(names)]
+        signature += [f"*{mark}extra"]
+        signature += [f"{name}={mark}option_{i}" for i, name in enumerate(self.options)]
+        signature += ["stream=None"] if stream == "stream" else []
+        signature += [f"**{mark}unknown"]
+        listed = "".join(f"{name}, " for name in values)
+        meta = ", ".join(f"{name!r}: {name}" for name in values)
+        source = f"""\
+def {mark}launch({", ".join(signature)}):
+    if {mark}extra or {mark}unknown:
+        {mark}reject({mark}extra, {mark}unknown)
+    if {mark}grid.__class__ is not tuple:
+        {mark}grid = {mark}resolve({mark}grid, {{{meta}}})
+    {mark}outcome = {mark}fast.launch({mark}grid, {stream}, {listed})
+    if {mark}outcome.__class__ is not bytes:
+        return {mark}outcome
+    return {mark}general({mark}outcome, {mark}grid, {stream}, ({listed}))
+"""
+        namespace: dict[str, Any] = {
+            f"{mark}reject": self._reject,
+            f"{mark}resolve": self._resolve_grid,
+            f"{mark}fast": self._fast,
+            f"{mark}general": self._launch,
+            **{f"{mark}default_{i}": p.default for i, p in enumerate(self.parameters)},
+            **{f"{mark}option_{i}": value for i, value in enumerate(self.options.values())},
+        }
+        file = f"<launcher of {self.name}>"
+        linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+        exec(compile(source, file, "exec"), namespace)
+        run: Callable[..., Any] = namespace[f"{mark}launch"]
+        run.__name__ = run.__qualname__ = self.name
+        return run
+
+    def _launch(self, key: bytes, grid: Any, stream: Any, values: tuple[Any, ...]) -> Any:
+        """The general path; `key` is that of the fast path, empty where it understood nothing."""
+        sizes = self._grid_sizes(grid)
+        arguments, facts = self._look_at(values)
+        device = self._place(arguments)
+        kernel = self._kernel(device, facts, values)
+        for index in kernel.written:
+            argument = arguments[index]
+            if argument is not None and not argument.writable:
+                raise ReadOnlyArrayError(
+                    f"{self.name} writes to {self.parameters[index].name!r}, "
+                    "which is a read-only array",
+                    "pass a writable copy",
+                )
+        empty = 0 in sizes
+        if device == HOST:
+            if not empty:
+                slots = submit.pack(kernel.parameters, arguments)
+                kernel.launch_host(sizes, ctypes.addressof(slots))
+            return kernel
+        submit.check_grid(sizes, self.name)
+        with cuda.activated(device) as context:
+            handle = submit.choose_stream(stream, device, values)
+            submit.wait_for_producers(arguments, handle)
+            if not empty:
+                submit.submit(self.name, kernel, sizes, handle, arguments, context)
+        self._fast.learn(key, kernel, arguments, values)
+        return kernel
+
+    def _look_at(
+        self, values: tuple[Any, ...]
+    ) -> tuple[list[Argument | None], list[ArgumentFacts]]:
+        """Classify the arguments (None for compile-time ones), and collect the facts about them."""
+        arguments: list[Argument | None] = []
+        facts = []
+        for parameter, value in zip(self.parameters, values, strict=False):
+            if value is MISSING:
+                raise self._missing(parameter)
+            if parameter.constexpr:
+                arguments.append(None)
+                facts.append(ArgumentFacts("constexpr", value=value))
+                continue
+            try:
+                argument = classify(value)
+            except (ArgumentTypeError, ArgumentRangeError) as error:
+                raise type(error)(
+                    f"{parameter.name!r} of {self.name}: {error.message}", error.help
+                ) from None
+            arguments.append(argument)
+            facts.append(argument_facts(parameter, argument, self.name))
+        return arguments, facts
+
+    def _missing(self, parameter: Parameter) -> LaunchError:
+        if parameter.constexpr:
+            return MissingConstexprError(
+                f"{self.name} needs a value for the compile-time parameter {parameter.name!r}",
+                f"pass {parameter.name}=..., or give it a default",
+            )
+        return MissingArgumentError(f"{self.name} needs an argument for {parameter.name!r}")
+
+    def _place(self, arguments: Sequence[Argument | None]) -> int:
+        """Where the arrays are: a GPU's number or HOST. Without arrays: a GPU if there is one."""
+        places = {a.device for a in arguments if a is not None and a.kind == "array"}
+        if len(places) == 1:
+            return places.pop()
+        if not places:
+            return cuda.current_device() if cuda.available() else HOST
+        raise MixedPlacesError(
+            self.name,
+            [
+                (p.name, "the host" if a.device == HOST else f"GPU {a.device}")
+                for p, a in zip(self.parameters, arguments, strict=True)
+                if a is not None and a.kind == "array"
+            ],
+        )
+
+    def _kernel(
+        self, device: int, facts: Sequence[ArgumentFacts], values: tuple[Any, ...]
+    ) -> CompiledKernel:
+        options = values[len(facts) :]
+        key: Hashable = (
+            device,
+            *(
+                (f.kind, f.dtype, f.divisible_by_16, f.equal_to_1)
+                if f.kind != "constexpr"
+                else self._constexpr_key(p.name, f.value)
+                for p, f in zip(self.parameters, facts, strict=True)
+            ),
+            *map(self._constexpr_key, self.options, options),
+        )
+        kernel = self._kernels.get(key)
+        if kernel is not None:
+            return kernel
+        with self._lock:
+            compiling = self._compiling.setdefault(key, threading.Lock())
+        with compiling:
+            kernel = self._kernels.get(key)
+            if kernel is None:
+                named = tuple(zip(self.options, options, strict=True))
+                kernel = self._slow_path(Specialisation(device, tuple(facts), named))
+                self._kernels[key] = kernel
+        self._compiling.pop(key, None)
+        return kernel
+
+    def _constexpr_key(self, name: str, value: Any) -> Hashable:
+        try:
+            return typed_key(value)
+        except TypeError:
+            raise ArgumentTypeError(
+                f"{name!r} of {self.name} is a compile-time value and must be hashable, "
+                f"which {type(value).__name__} is not",
+                "pass a tuple instead of a list",
+            ) from None
+
+    def _resolve_grid(self, grid: Any, meta: dict[str, Any]) -> tuple[Any, ...]:
+        """A tuple from a grid of any other form; a function is given all arguments by name."""
+        if callable(grid):
+            grid = grid(meta)
+        if isinstance(grid, list | tuple):
+            return tuple(grid)
+        return (grid,)
+
+    def _grid_sizes(self, grid: tuple[Any, ...]) -> tuple[int, int, int]:
+        help_ = "a grid is an integer, or a tuple of one to three, or a function that returns one"
+        if not 1 <= len(grid) <= 3:
+            raise GridError(f"the grid of {self.name} has {len(grid)} axes", help_)
+        try:
+            sizes = [operator.index(size) for size in grid]
+        except TypeError:
+            raise GridError(f"the grid of {self.name} is {grid!r}", help_) from None
+        if min(sizes) < 0:
+            raise GridError(f"the grid of {self.name} is {grid!r}", "sizes are 0 or more")
+        x, y, z = sizes + [1] * (3 - len(sizes))
+        return x, y, z
+
+    def _reject(self, extra: tuple[Any, ...], unknown: dict[str, Any]) -> None:
+        if extra:
+            count = len(self.parameters)
+            raise UnexpectedArgumentError(
+                f"{self.name} takes {count} arguments, but {count + len(extra)} were given",
+                "options such as num_warps are passed by keyword",
+            )
+        names = [*(parameter.name for parameter in self.parameters), *self.options, "stream"]
+        name = next(iter(unknown))
+        close = difflib.get_close_matches(name, names, 1)
+        raise UnexpectedArgumentError(
+            f"{self.name} has no parameter or option {name!r}",
+            f"did you mean {close[0]!r}?" if close else "it takes " + ", ".join(names),
+        )

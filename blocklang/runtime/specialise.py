@@ -1,0 +1,140 @@
+"""What a kernel is compiled for: the facts about its arguments that the machine code may rely on.
+
+Facts are those of Triton: an integer's width, addresses and integers divisible by 16, integers
+equal to 1, None, and the values of compile-time parameters. The type of a compile-time value
+counts: 1, True and 1.0 are three kernels. Nothing here looks at arrays; see `arrays.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from blocklang.runtime.arrays import Argument
+from blocklang.runtime.errors import ArgumentRangeError, ArgumentTypeError
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = _Missing()
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a kernel, as the launcher sees it.
+
+    `dtype` is the declared type: an IR scalar such as `i64`, an array of elements such as `*f16`,
+    or None to follow the argument. `specialize` and `specialize_alignment` false leave out the
+    facts about values, or about divisibility only.
+    """
+
+    name: str
+    constexpr: bool = False
+    dtype: str | None = None
+    specialize: bool = True
+    specialize_alignment: bool = True
+    default: Any = MISSING
+
+
+@dataclass(frozen=True)
+class ArgumentFacts:
+    """What is known about one argument when its kernel is compiled.
+
+    `dtype` is the type of a number or of an array's elements, and empty for the other kinds;
+    `value` is that of a compile-time parameter.
+    """
+
+    kind: Literal["array", "integer", "float", "boolean", "none", "constexpr"]
+    dtype: str = ""
+    divisible_by_16: bool = False
+    equal_to_1: bool = False
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class Specialisation:
+    """Everything that the compiled code of a kernel depends upon, besides its source.
+
+    `device` is the number of a GPU, or `arrays.HOST` for the CPU; `arguments` are in the order of
+    the parameters, `options` in the order in which the kernel declares them.
+    """
+
+    device: int
+    arguments: tuple[ArgumentFacts, ...]
+    options: tuple[tuple[str, Any], ...]
+
+
+_INTEGER_RANGES: Final = {
+    "i1": (0, 1),
+    **{f"i{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)},
+    **{f"u{bits}": (0, 2**bits - 1) for bits in (8, 16, 32, 64)},
+}
+
+
+def argument_facts(parameter: Parameter, argument: Argument, kernel: str) -> ArgumentFacts:
+    """The facts about one run-time argument; an error names the parameter of `kernel`.
+
+    Raises ArgumentTypeError and ArgumentRangeError where it does not fit the declared type.
+    """
+    dtype = argument.dtype
+    if parameter.dtype is not None:
+        dtype = _declared_dtype(parameter, argument, kernel)
+    if argument.kind == "array":
+        aligned = parameter.specialize and parameter.specialize_alignment
+        return ArgumentFacts("array", dtype, aligned and argument.value % 16 == 0)
+    if argument.kind == "none":
+        return ArgumentFacts("none")
+    if dtype == "i1":
+        return ArgumentFacts("boolean", dtype)
+    if dtype not in _INTEGER_RANGES:
+        return ArgumentFacts("float", dtype)
+    value, specialize = argument.value, parameter.specialize
+    divisible = specialize and parameter.specialize_alignment and value % 16 == 0
+    return ArgumentFacts("integer", dtype, divisible, specialize and value == 1)
+
+
+def _declared_dtype(parameter: Parameter, argument: Argument, kernel: str) -> str:
+    declared = parameter.dtype
+    assert declared is not None
+    if declared.startswith("*"):
+        if argument.kind == "none" or (argument.kind == "array" and argument.dtype == declared[1:]):
+            return argument.dtype
+    elif declared in _INTEGER_RANGES and argument.kind in ("integer", "boolean"):
+        lowest, highest = _INTEGER_RANGES[declared]
+        if not lowest <= argument.value <= highest:
+            raise ArgumentRangeError(
+                f"{parameter.name!r} of {kernel} is {argument.value}, which does not fit its "
+                f"type {declared}",
+                f"pass a value from {lowest} to {highest}",
+            )
+        return declared
+    elif declared not in _INTEGER_RANGES and argument.kind in ("integer", "boolean", "float"):
+        return declared
+    expected = (
+        f"an array of {declared[1:]}" if declared.startswith("*") else f"a number ({declared})"
+    )
+    given = {"array": f"an array of {argument.dtype}", "none": "None"}.get(
+        argument.kind, f"the {argument.kind} {argument.value}"
+    )
+    raise ArgumentTypeError(f"{parameter.name!r} of {kernel} must be {expected}, not {given}")
+
+
+def typed_key(value: Any) -> Hashable:
+    """A key that differs where the compiled code could: by type, by bits of floats, within tuples.
+
+    Raises TypeError for values that cannot be hashed.
+    """
+    kind = type(value)
+    if kind is int or kind is bool or kind is str or value is None:
+        return kind, value
+    if kind is float:
+        # Equal, but not the same constants: 0.0 and -0.0. And a NaN is not equal to itself.
+        return kind, value.hex()
+    if isinstance(value, tuple):
+        return kind, tuple(typed_key(item) for item in value)
+    hash(value)
+    return kind, value

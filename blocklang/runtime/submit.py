@@ -1,0 +1,139 @@
+"""Submitting one launch on the general path: packed parameters, context, stream, cuLaunchKernel.
+
+The fast path in `native.py` does the same for the usual case. Parameters are packed alike for
+both targets: one slot of 8 bytes each, the value in its first bytes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import ml_dtypes
+import numpy as np
+
+from blocklang.runtime import cuda
+from blocklang.runtime.arrays import Argument
+from blocklang.runtime.errors import GridError
+from blocklang.runtime.module import Function
+
+Grid = tuple[int, int, int]
+
+_GRID_LIMITS: Final = (2**31 - 1, 65535, 65535)
+_SLOT: Final = 8
+
+_STRUCT_FORMATS: Final = {
+    "i1": "?",
+    "i8": "b",
+    "i16": "h",
+    "i32": "i",
+    "i64": "q",
+    "u8": "B",
+    "u16": "H",
+    "u32": "I",
+    "u64": "Q",
+    "ptr": "Q",
+    "f16": "e",
+    "f32": "f",
+    "f64": "d",
+}
+
+
+class GpuKernel(Protocol):
+    """What submitting to a GPU needs to know of a compiled kernel.
+
+    `parameters` has for each parameter of the machine code the index of the argument that it
+    takes and its type: an IR scalar type, or "ptr". `threads` is the number in one block.
+    """
+
+    function: Function
+    threads: int
+    parameters: Sequence[tuple[int, str]]
+
+
+def pack(parameters: Sequence[tuple[int, str]], arguments: Sequence[Any]) -> Any:
+    """The values of `parameters` as a ctypes array of 8-byte slots, which owns its memory.
+
+    `arguments` are indexed by the plan and have a `value`. Floats round to nearest even.
+    """
+    slots = (ctypes.c_uint64 * max(len(parameters), 1))()
+    for position, (index, dtype) in enumerate(parameters):
+        value = arguments[index].value
+        format_ = _STRUCT_FORMATS.get(dtype)
+        if dtype == "f32":
+            # struct refuses what is too large for a float; kernels get an infinity.
+            ctypes.c_float.from_buffer(slots, position * _SLOT).value = value
+        elif format_ is not None and dtype != "f16":
+            struct.pack_into(format_, slots, position * _SLOT, value)
+        else:
+            with np.errstate(over="ignore"):
+                narrow = np.array(value, np.float16 if dtype == "f16" else ml_dtypes.bfloat16)
+            slots[position] = int.from_bytes(narrow.tobytes(), "little")
+    return slots
+
+
+def check_grid(grid: Grid, kernel: str) -> None:
+    """Raise GridError where a grid is beyond what CUDA can launch."""
+    for axis, size, limit in zip("xyz", grid, _GRID_LIMITS, strict=True):
+        if size > limit:
+            raise GridError(
+                f"the grid of {kernel} has {size} programs along {axis}; a GPU allows {limit}",
+                "put the largest extent first: axis 0 allows 2147483647"
+                if axis != "x"
+                else "give each program more work, or launch several times",
+            )
+
+
+def submit(
+    name: str,
+    kernel: GpuKernel,
+    grid: Grid,
+    stream: int,
+    arguments: Sequence[Any],
+    context: int,
+) -> None:
+    """Launch `kernel` on `stream` from the current `context`; CudaError if the driver refuses."""
+    slots = pack(kernel.parameters, arguments)
+    count = len(kernel.parameters)
+    start = ctypes.addressof(slots)
+    pointers = (ctypes.c_void_p * max(count, 1))(*(start + _SLOT * i for i in range(count)))
+    function = kernel.function
+    if context != function.context:
+        with cuda.pushed(function.context):
+            _launch(name, kernel, grid, stream, ctypes.addressof(pointers))
+    else:
+        _launch(name, kernel, grid, stream, ctypes.addressof(pointers))
+
+
+def _launch(name: str, kernel: GpuKernel, grid: Grid, stream: int, pointers: int) -> None:
+    shape = (*grid, kernel.threads, 1, 1)
+    function = kernel.function
+    (status,) = cuda.driver().cuLaunchKernel(
+        function.handle, *shape, function.shared_bytes, stream, pointers, 0
+    )
+    if status != 0:
+        raise cuda.cuda_error(
+            f"launching {name} with {grid[0]} x {grid[1]} x {grid[2]} programs of "
+            f"{kernel.threads} threads",
+            int(status),
+        )
+
+
+def choose_stream(stream: Any, device: int, values: Sequence[Any]) -> int:
+    """The handle of the stream to launch on: the given one, or that of the arrays' library."""
+    if stream is not None:
+        return cuda.stream_handle(stream)
+    return cuda.current_stream(device, values)
+
+
+def wait_for_producers(arguments: Sequence[Argument | None], stream: int) -> None:
+    """Wait for the streams that arrays of other libraries say are still writing them."""
+    for argument in arguments:
+        if argument is None or argument.stream is None:
+            continue
+        # The protocol writes the default stream as 1.
+        producer = 0 if argument.stream == 1 else argument.stream
+        if producer != stream:
+            cuda.synchronize(producer)
