@@ -1,0 +1,630 @@
+"""The launch path, general and native, on a driver that records what it is asked to launch."""
+
+import ctypes
+import gc
+import sys
+import threading
+import weakref
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+
+from blocklang.runtime import arrays, cuda, errors, fast, native
+from blocklang.runtime.launcher import Launcher
+from blocklang.runtime.module import Function, FunctionResources
+from blocklang.runtime.specialise import ArgumentFacts, Parameter
+
+CONTEXT = 77
+
+# cuLaunchKernel that keeps its arguments and the first slots; cuCtxGetCurrent.
+DRIVER = """
+@shape = global [8 x i32] zeroinitializer
+@handles = global [2 x i64] zeroinitializer
+@slots = global [16 x i64] zeroinitializer
+@count = global i64 0
+@wanted = global i64 0
+@status = global i32 0
+@context = global i64 77
+define i32 @launch(ptr %f, i32 %x, i32 %y, i32 %z, i32 %tx, i32 %ty, i32 %tz, i32 %shared,
+                   i64 %stream, ptr %parameters, ptr %extra) {
+entry:
+  %function = ptrtoint ptr %f to i64
+  store i64 %function, ptr @handles
+  store i64 %stream, ptr getelementptr (i64, ptr @handles, i64 1)
+  store i32 %x, ptr @shape
+  store i32 %y, ptr getelementptr (i32, ptr @shape, i64 1)
+  store i32 %z, ptr getelementptr (i32, ptr @shape, i64 2)
+  store i32 %tx, ptr getelementptr (i32, ptr @shape, i64 3)
+  store i32 %ty, ptr getelementptr (i32, ptr @shape, i64 4)
+  store i32 %tz, ptr getelementptr (i32, ptr @shape, i64 5)
+  store i32 %shared, ptr getelementptr (i32, ptr @shape, i64 6)
+  %old = load i64, ptr @count
+  %new = add i64 %old, 1
+  store i64 %new, ptr @count
+  %n = load i64, ptr @wanted
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %body ]
+  %done = icmp eq i64 %i, %n
+  br i1 %done, label %out, label %body
+body:
+  %from = getelementptr ptr, ptr %parameters, i64 %i
+  %slot = load ptr, ptr %from
+  %value = load i64, ptr %slot
+  %to = getelementptr i64, ptr @slots, i64 %i
+  store i64 %value, ptr %to
+  %next = add i64 %i, 1
+  br label %loop
+out:
+  %result = load i32, ptr @status
+  ret i32 %result
+}
+define i32 @current(ptr %out) {
+  %context = load i64, ptr @context
+  store i64 %context, ptr %out
+  ret i32 0
+}
+"""
+
+
+class Status(int):
+    name = "CUDA_ERROR_SAMPLE"
+
+
+class Driver:
+    """Records launches; `native` counts those that came from native code."""
+
+    def __init__(self):
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+        self.engine = llvm.create_mcjit_compiler(llvm.parse_assembly(DRIVER), machine)
+        self.engine.finalize_object()
+        self.shape = self._variable("shape", ctypes.c_uint32 * 8)
+        self.handles = self._variable("handles", ctypes.c_uint64 * 2)
+        self.slots = self._variable("slots", ctypes.c_uint64 * 16)
+        self._native = self._variable("count", ctypes.c_uint64)
+        self.wanted = self._variable("wanted", ctypes.c_uint64)
+        self.status = self._variable("status", ctypes.c_int32)
+        self.context = self._variable("context", ctypes.c_uint64)
+        self.general = 0
+        self.CUresult = Status
+        address = self.engine.get_function_address("launch")
+        self._launch = ctypes.CFUNCTYPE(
+            ctypes.c_int, ctypes.c_void_p, *(ctypes.c_uint32,) * 7, *(ctypes.c_void_p,) * 3
+        )(address)
+
+    def _variable(self, name, kind):
+        return kind.from_address(self.engine.get_global_value_address(name))
+
+    def cuLaunchKernel(self, *arguments):
+        self.general += 1
+        return (Status(self._launch(*arguments)),)
+
+    def cuGetErrorString(self, _):
+        return 0, b"a sample error"
+
+    @property
+    def native(self):
+        return self._native.value - self.general
+
+    def entry_point(self, name):
+        names = {"cuLaunchKernel": "launch", "cuCtxGetCurrent": "current"}
+        return self.engine.get_function_address(names[name])
+
+
+class FakeTensor:
+    def __init__(self, address=4096, dtype="torch.float32", device=0):
+        self.address, self.dtype, self.ordinal = address, dtype, device
+        self.is_cuda = device >= 0
+        self.device = SimpleNamespace(type="cuda" if self.is_cuda else "cpu")
+
+    def data_ptr(self):
+        return self.address
+
+    def get_device(self):
+        return self.ordinal
+
+
+@dataclass
+class Kernel:
+    """A compiled kernel as a back end returns it."""
+
+    specialisation: object
+    parameters: list
+    threads: int = 128
+    shared_bytes: int = 2048
+    written: frozenset = frozenset()
+    host_launches: list = field(default_factory=list)
+
+    def __post_init__(self):
+        resources = FunctionResources(8, 0, 0, 0, 1024)
+        self.function = Function("sample", 55, CONTEXT, 0, self.shared_bytes, resources, "")
+
+    def launch_host(self, grid, slots):
+        values = (ctypes.c_uint64 * len(self.parameters)).from_address(slots)
+        self.host_launches.append((grid, list(values)))
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    made = Driver()
+
+    @contextmanager
+    def activated(_):
+        yield CONTEXT
+
+    monkeypatch.setattr(cuda, "driver", lambda: made)
+    monkeypatch.setattr(cuda, "entry_point", made.entry_point)
+    monkeypatch.setattr(cuda, "activated", activated)
+    fake_torch = SimpleNamespace(
+        Tensor=FakeTensor,
+        nn=SimpleNamespace(Parameter=FakeTensor),
+        _C=SimpleNamespace(_cuda_getCurrentRawStream=lambda device: 1000 + device),
+    )
+    monkeypatch.setitem(sys.modules, "torch", fake_torch)
+    monkeypatch.setattr(arrays, "_classifiers", {})
+    fast._environment.cache_clear()
+    yield made
+    fast._environment.cache_clear()
+
+
+RUNTIME_TYPES = {"array": "ptr", "integer": None, "float": None, "boolean": "i1"}
+
+
+def compile_for(specialisation):
+    """Pass every run-time argument that is not None or equal to 1, in order."""
+    plan = [
+        (index, "ptr" if facts.kind == "array" else facts.dtype)
+        for index, facts in enumerate(specialisation.arguments)
+        if facts.kind not in ("none", "constexpr") and not facts.equal_to_1
+    ]
+    return Kernel(specialisation, plan)
+
+
+def make(*parameters, options=None, slow_path=compile_for):
+    listed = [p if isinstance(p, Parameter) else Parameter(p) for p in parameters]
+    seen = []
+
+    def compiled(specialisation):
+        seen.append(specialisation)
+        return slow_path(specialisation)
+
+    launcher = Launcher("sample", listed, options or {"num_warps": 4}, compiled)
+    return launcher, seen
+
+
+def launch_until_native(driver, launch):
+    """Launch four times; the last must have gone the native way, where there is one."""
+    for _ in range(4):
+        result = launch()
+    if native.available():
+        assert driver.native > 0
+    return result
+
+
+BLOCK = Parameter("BLOCK", constexpr=True)
+
+
+def test_both_paths_launch_the_same(driver):
+    launcher, seen = make("x", "y", "n", "scale", "flag", BLOCK)
+    x, y = FakeTensor(1 << 40), FakeTensor(4104, "torch.float16")
+    driver.wanted.value = 5
+    recorded = []
+    for _ in range(5):
+        kernel = launcher[(3, 2)](x, y, 2**40 + 16, 1.5, True, BLOCK=64)
+        slots = list(driver.slots)[:5]
+        slots[3] &= 2**32 - 1
+        slots[4] &= 255
+        recorded.append((list(driver.shape)[:7], list(driver.handles), slots))
+        assert kernel.specialisation is seen[0]
+    assert len(seen) == 1
+    assert driver.general == 3
+    assert driver.native == 2
+    one_and_a_half = int.from_bytes(np.float32(1.5).tobytes(), "little")
+    shape = [3, 2, 1, 128, 1, 1, 2048]
+    expected = (shape, [55, 1000], [1 << 40, 4104, 2**40 + 16, one_and_a_half, 1])
+    assert recorded == [expected] * 5
+
+
+def test_facts(driver):
+    launcher, seen = make("x", "y", "n", "one", "wide", "flag", "f", "nothing", BLOCK)
+    launcher[4](
+        FakeTensor(32, "torch.bfloat16"), FakeTensor(8), 48, 1, 2**40, False, 2.0, None, BLOCK=7
+    )
+    assert seen[0].device == 0
+    assert seen[0].options == (("num_warps", 4),)
+    assert seen[0].arguments == (
+        ArgumentFacts("array", "bf16", True),
+        ArgumentFacts("array", "f32", False),
+        ArgumentFacts("integer", "i32", True),
+        ArgumentFacts("integer", "i32", False, True),
+        ArgumentFacts("integer", "i64", True),
+        ArgumentFacts("boolean", "i1"),
+        ArgumentFacts("float", "f32"),
+        ArgumentFacts("none"),
+        ArgumentFacts("constexpr", value=7),
+    )
+
+
+VALUES = [
+    ({"n": 16}, {"n": 17}),
+    ({"n": 16}, {"n": 2**40}),
+    ({"n": 2}, {"n": 1}),
+    ({"n": 2}, {"n": 2.0}),
+    ({"n": 1}, {"n": True}),
+    ({"n": 2}, {"n": None}),
+    ({"n": 2**31}, {"n": 2**63}),
+    ({"BLOCK": 1}, {"BLOCK": True}),
+    ({"BLOCK": 1}, {"BLOCK": 1.0}),
+    ({"BLOCK": 0.0}, {"BLOCK": -0.0}),
+    ({"BLOCK": (1, 2)}, {"BLOCK": (1, 2.0)}),
+    ({"BLOCK": "a"}, {"BLOCK": "b"}),
+    ({"BLOCK": None}, {"BLOCK": 0}),
+    ({"BLOCK": 2**80}, {"BLOCK": 2**81}),
+    ({"num_warps": 4}, {"num_warps": 8}),
+    ({"x": FakeTensor(16)}, {"x": FakeTensor(8)}),
+    ({"x": FakeTensor(16)}, {"x": FakeTensor(16, "torch.float16")}),
+    ({"x": FakeTensor(16)}, {"x": FakeTensor(16, device=1)}),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), VALUES, ids=str)
+def test_whatever_matters_makes_another_kernel(driver, first, second):
+    launcher, seen = make("x", "n", BLOCK)
+    common = {"x": FakeTensor(16), "n": 3, "BLOCK": 64}
+
+    def launch(changes):
+        return launcher[(1,)](**{**common, **changes}).specialisation
+
+    for _ in range(5):
+        assert launch(first) is seen[0]
+    other = launch(second)
+    assert other is seen[1]
+    for _ in range(5):
+        assert launch(first) is seen[0]
+        assert launch(second) is seen[1]
+    assert len(seen) == 2
+
+
+def test_what_does_not_matter_makes_no_other_kernel(driver):
+    launcher, seen = make(
+        Parameter("x", specialize_alignment=False), Parameter("n", specialize=False), "m", BLOCK
+    )
+    for address, n, m, text in [(16, 1, 3, "ab"), (8, 16, 5, "".join(["a", "b"])), (4, 7, 7, "ab")]:
+        for _ in range(3):
+            launcher[(1,)](FakeTensor(address), n, m, text)
+    assert len(seen) == 1
+    assert seen[0].arguments[0] == ArgumentFacts("array", "f32", False)
+    assert seen[0].arguments[1] == ArgumentFacts("integer", "i32", False, False)
+
+
+def test_grids(driver):
+    launcher, _ = make("x", "n", BLOCK)
+    given = []
+
+    def grid_of(meta):
+        given.append(meta)
+        return (meta["n"] // meta["BLOCK"], 2)
+
+    grids = [
+        (5, [5, 1, 1]),
+        ((5,), [5, 1, 1]),
+        ([5, 6], [5, 6, 1]),
+        ((5, 6, 7), [5, 6, 7]),
+        ((np.int64(5),), [5, 1, 1]),
+        (lambda meta: 9, [9, 1, 1]),
+        (grid_of, [4, 2, 1]),
+    ]
+    x = FakeTensor()
+    for grid, expected in grids * 3:
+        launcher[grid](x, 256, BLOCK=64)
+        assert list(driver.shape)[:3] == expected
+    assert given[0] == {"x": x, "n": 256, "BLOCK": 64, "num_warps": 4}
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ((), "0 axes"),
+        ((1, 2, 3, 4), "4 axes"),
+        ((-1,), "sizes are 0 or more"),
+        ((1.5,), "a grid is an integer"),
+        ("text", "a grid is an integer"),
+        ((2**31,), "2147483648 programs along x"),
+        ((1, 65536), "65536 programs along y"),
+        ((1, 1, 2**70), "along z"),
+    ],
+)
+def test_bad_grids(driver, grid, message):
+    launcher, _ = make("x")
+    launch_until_native(driver, lambda: launcher[(1,)](FakeTensor()))
+    count = driver.general + driver.native
+    with pytest.raises(errors.GridError, match=message):
+        launcher[grid](FakeTensor())
+    assert driver.general + driver.native == count
+
+
+@pytest.mark.parametrize("grid", [0, (0,), (4, 0), (4, 5, 0)])
+def test_empty_grids_launch_nothing(driver, grid):
+    launcher, seen = make("x")
+    for _ in range(5):
+        assert launcher[grid](FakeTensor()).specialisation is seen[0]
+    assert driver.general == driver.native == 0
+
+
+def test_streams(driver):
+    launcher, _ = make("x")
+    x = FakeTensor()
+    stream = SimpleNamespace(cuda_stream=31)
+    protocol = SimpleNamespace(__cuda_stream__=lambda: (0, 32))
+    for given, handle in [(None, 1000), (0, 0), (30, 30), (stream, 31), (protocol, 32)] * 3:
+        launcher[(1,)](x, stream=given)
+        assert driver.handles[1] == handle
+    with pytest.raises(errors.StreamError, match="not a CUDA stream"):
+        launcher[(1,)](x, stream="fast")
+
+
+def test_another_context_goes_the_general_way(driver, monkeypatch):
+    launcher, _ = make("x")
+    launch_until_native(driver, lambda: launcher[(1,)](FakeTensor()))
+    general = driver.general
+    driver.context.value = 78
+    launcher[(1,)](FakeTensor())
+    assert driver.general == general + 1
+
+
+def test_refused_launch_is_explained(driver):
+    launcher, _ = make("x")
+    launch_until_native(driver, lambda: launcher[(1,)](FakeTensor()))
+    driver.status.value = 999
+    with pytest.raises(errors.CudaError) as caught:
+        launcher[(7,)](FakeTensor())
+    text = str(caught.value)
+    assert "launching sample with 7 x 1 x 1 programs of 128 threads failed" in text
+    assert "a sample error (CUDA_ERROR_SAMPLE, 999)" in text
+    assert caught.value.number == 999
+    driver.status.value = 0
+    launcher[(1,)](FakeTensor())
+
+
+def test_argument_errors(driver):
+    launcher, seen = make("x", "y", Parameter("n", dtype="i32"), BLOCK)
+    good = {"x": FakeTensor(), "y": FakeTensor(), "n": 5, "BLOCK": 64}
+    launch_until_native(driver, lambda: launcher[(1,)](**good))
+
+    def failing(kind, message, *arguments, **keywords):
+        for _ in range(2):
+            with pytest.raises(kind, match=message) as caught:
+                launcher[(1,)](*arguments, **keywords)
+        return caught.value
+
+    failing(errors.MissingArgumentError, "'n'", FakeTensor(), FakeTensor())
+    failing(errors.MissingConstexprError, "'BLOCK'", FakeTensor(), FakeTensor(), 5)
+    failing(errors.UnexpectedArgumentError, "takes 4 arguments, but 5", 1, 2, 3, 4, 5)
+    close = failing(errors.UnexpectedArgumentError, "num_warp", **good, num_warp=8)
+    assert "did you mean 'num_warps'" in str(close)
+    failing(errors.ArgumentTypeError, "'x' of sample", **{**good, "x": "text"})
+    failing(errors.ArgumentTypeError, "'BLOCK' of sample", **{**good, "BLOCK": [1]})
+    failing(errors.ArgumentRangeError, "does not fit its type i32", **{**good, "n": 2**31})
+    failing(errors.ArgumentTypeError, "number \\(i32\\), not the float", **{**good, "n": 0.5})
+    mixed = failing(errors.MixedPlacesError, "'y' is on the host", **{**good, "y": np.zeros(1)})
+    assert "'x' is on GPU 0" in str(mixed)
+    failing(errors.MixedPlacesError, "on GPU 1", **{**good, "y": FakeTensor(device=1)})
+    failing(errors.ArgumentTypeError, "None", **{**good, "n": None})
+    assert len(seen) == 1
+
+
+def test_declared_types(driver):
+    launcher, seen = make(
+        Parameter("x", dtype="*f16"),
+        Parameter("n", dtype="i64"),
+        Parameter("s", dtype="f64"),
+        Parameter("h", dtype="bf16"),
+    )
+    driver.wanted.value = 4
+    half = FakeTensor(16, "torch.float16")
+    for _ in range(5):
+        launcher[(1,)](half, 3, 2, 1.0 + 1 / 128)
+        assert driver.slots[1] == 3
+        assert driver.slots[2] == int.from_bytes(np.float64(2).tobytes(), "little")
+        assert driver.slots[3] == 0x3F81
+    assert [facts.dtype for facts in seen[0].arguments] == ["f16", "i64", "f64", "bf16"]
+    with pytest.raises(errors.ArgumentTypeError, match=r"array of f16, not an array of f32"):
+        launcher[(1,)](FakeTensor(), 3, 2, 1.0)
+
+
+def test_a_method_that_raises_is_explained(driver):
+    launcher, _ = make("x")
+    launch_until_native(driver, lambda: launcher[(1,)](FakeTensor()))
+
+    class Broken(FakeTensor):
+        def data_ptr(self):
+            raise RuntimeError("has no storage")
+
+    broken = FakeTensor()
+    broken.__class__ = Broken
+    with pytest.raises(RuntimeError, match="has no storage"):
+        launcher[(1,)](broken)
+    launcher[(1,)](FakeTensor())
+
+
+def test_host_launch(driver):
+    launcher, seen = make("x", "n", "s", BLOCK)
+    x = np.zeros(4, np.float32)
+    kernel = launcher[(2, 3)](x, -5, 0.5, BLOCK=4)
+    assert seen[0].device == arrays.HOST
+    ((grid, slots),) = kernel.host_launches
+    assert grid == (2, 3, 1)
+    bits = int.from_bytes(np.float32(0.5).tobytes(), "little")
+    assert slots == [x.ctypes.data, 2**32 - 5, bits]
+    # Grids of the CPU have no limit of their own.
+    launcher[(1, 70000)](x, -5, 0.5, BLOCK=4)
+    launcher[(0,)](x, -5, 0.5, BLOCK=4)
+    assert len(kernel.host_launches) == 2
+    assert driver.general == driver.native == 0
+
+
+def test_read_only_array(driver):
+    def writes_first(specialisation):
+        kernel = compile_for(specialisation)
+        kernel.written = frozenset({0})
+        return kernel
+
+    launcher, _ = make("x", "y", slow_path=writes_first)
+    frozen = np.zeros(4)
+    frozen.flags.writeable = False
+    launcher[1](np.zeros(4), frozen)
+    with pytest.raises(errors.ReadOnlyArrayError, match="sample writes to 'x'"):
+        launcher[1](frozen, frozen)
+
+
+def test_without_arrays(driver, monkeypatch):
+    launcher, seen = make("n")
+    monkeypatch.setattr(cuda, "available", lambda: False)
+    assert launcher[1](5).host_launches
+    monkeypatch.setattr(cuda, "available", lambda: True)
+    monkeypatch.setattr(cuda, "current_device", lambda: 3)
+    launcher[1](5)
+    assert [s.device for s in seen] == [arrays.HOST, 3]
+
+
+def test_parameters_hide_options_and_our_names(driver):
+    names = ["stream", "num_warps", "_grid", "__fast", "launch"]
+    launcher, seen = make(*names, options={"num_warps": 4, "num_stages": 3})
+    for _ in range(4):
+        launcher[(1,)](FakeTensor(), 2, 3, 4, launch=5, num_stages=2)
+    assert seen[0].options == (("num_stages", 2),)
+    assert len(seen) == 1
+    assert launcher.run.__name__ == "sample"
+
+
+def test_defaults(driver):
+    launcher, seen = make("x", Parameter("n", default=7), Parameter("B", True, default=(1, 2)))
+    launcher[1](FakeTensor())
+    assert seen[0].arguments[1:] == (
+        ArgumentFacts("integer", "i32"),
+        ArgumentFacts("constexpr", value=(1, 2)),
+    )
+
+
+def test_one_thread_compiles(driver):
+    started, release = threading.Event(), threading.Event()
+
+    def slow(specialisation):
+        started.set()
+        release.wait(5)
+        return compile_for(specialisation)
+
+    launcher, seen = make("x", slow_path=slow)
+    threads = [threading.Thread(target=launcher[1], args=(FakeTensor(),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert started.wait(5)
+    release.set()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 1
+    assert driver.general == 4
+
+
+def test_failed_compilation_is_tried_again(driver):
+    attempts = []
+
+    def failing(specialisation):
+        attempts.append(specialisation)
+        raise ValueError("no")
+
+    launcher, _ = make("x", slow_path=failing)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="no"):
+            launcher[1](FakeTensor())
+    assert len(attempts) == 3
+
+
+@pytest.mark.skipif(not native.available(), reason="no native path here")
+class TestNativeMemory:
+    """Reference counts and lifetimes around the native call."""
+
+    def test_counts_stay(self, driver):
+        launcher, _ = make("x", "n", BLOCK)
+        x, block, kernel = FakeTensor(), "text of a block", None
+        kernel = launch_until_native(driver, lambda: launcher[(1,)](x, 1000, BLOCK=block))
+        watched = (x, x.dtype, block, kernel, None, True, 1000)
+        before = [sys.getrefcount(value) for value in watched]
+        for _ in range(300):
+            launcher[(1,)](x, 1000, BLOCK=block)
+        for _ in range(300):
+            launcher[(0,)](x, 1000, BLOCK=block)
+        after = [sys.getrefcount(value) for value in watched]
+        assert all(abs(a - b) < 50 for a, b in zip(after, before, strict=True))
+
+    def test_compile_time_objects_stay_alive_with_their_key(self, driver):
+        launcher, seen = make("x", BLOCK)
+
+        class Token:
+            pass
+
+        token = Token()
+        reference = weakref.ref(token)
+        launch_until_native(driver, lambda: launcher[(1,)](FakeTensor(), BLOCK=token))
+        seen.clear()
+        token = None
+        gc.collect()
+        assert reference() is not None
+
+    def test_arrays_do_not_stay_alive(self, driver):
+        launcher, _ = make("x", BLOCK)
+        x = FakeTensor()
+        reference = weakref.ref(x)
+        launch_until_native(driver, lambda: launcher[(1,)](x, BLOCK=1))
+        x = None
+        gc.collect()
+        assert reference() is None
+
+    def test_cache_is_bounded(self, driver, monkeypatch):
+        monkeypatch.setattr(fast, "_MOST_ENTRIES", 10)
+        launcher, _ = make("x", BLOCK)
+        for i in range(50):
+            launcher[(1,)](FakeTensor(), BLOCK=i)
+        assert len(launcher._fast._cache) <= 10
+
+    def test_launcher_is_released(self, driver):
+        launcher, _ = make("x")
+        launch_until_native(driver, lambda: launcher[(1,)](FakeTensor()))
+        reference = weakref.ref(launcher)
+        launcher = None
+        gc.collect()
+        assert reference() is None
+
+    def test_threads_at_once(self, driver):
+        launcher, seen = make("x", "n", BLOCK)
+        failures = []
+
+        def work(block):
+            x = FakeTensor()
+            for i in range(300):
+                kernel = launcher[(1,)](x, i + 2, BLOCK=block)
+                if kernel.specialisation.arguments[2].value != block:
+                    failures.append(block)
+
+        threads = [threading.Thread(target=work, args=(block,)) for block in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failures
+        # Divisible by 16 or not, for each of four blocks.
+        assert len(seen) == 8
+
+
+def test_without_the_native_path(driver, monkeypatch):
+    monkeypatch.setattr(native, "available", lambda: False)
+    launcher, _ = make("x")
+    for _ in range(5):
+        launcher[(1,)](FakeTensor())
+    assert (driver.general, driver.native) == (5, 0)
