@@ -1,0 +1,3 @@
+"""Facts about values and ops that passes ask for. Analyses never change the IR; each call analyses
+afresh.
+"""
