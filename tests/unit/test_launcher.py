@@ -301,6 +301,9 @@ def test_what_does_not_matter_makes_no_other_kernel(driver):
     assert len(seen) == 1
     assert seen[0].arguments[0] == ArgumentFacts("array", "f32", False)
     assert seen[0].arguments[1] == ArgumentFacts("integer", "i32", False, False)
+    if native.available():
+        # One for each of the two strings.
+        assert 1 <= len(launcher._fast._cache) <= 2
 
 
 def test_grids(driver):
@@ -417,6 +420,16 @@ def test_argument_errors(driver):
     failing(errors.MixedPlacesError, "on GPU 1", **{**good, "y": FakeTensor(device=1)})
     failing(errors.ArgumentTypeError, "None", **{**good, "n": None})
     assert len(seen) == 1
+
+
+def test_mixed_gpus_after_a_launch_on_each(driver):
+    launcher, _ = make("x", "y")
+    zero, one = FakeTensor(device=0), FakeTensor(device=1)
+    for x in (zero, one):
+        launch_until_native(driver, lambda x=x: launcher[(1,)](x, x))
+    for pair in ((zero, one), (one, zero)):
+        with pytest.raises(errors.MixedPlacesError):
+            launcher[(1,)](*pair)
 
 
 def test_declared_types(driver):
@@ -556,11 +569,13 @@ class TestNativeMemory:
         kernel = launch_until_native(driver, lambda: launcher[(1,)](x, 1000, BLOCK=block))
         watched = (x, x.dtype, block, kernel, None, True, 1000)
         before = [sys.getrefcount(value) for value in watched]
+        blocks = sys.getallocatedblocks()
         for _ in range(300):
             launcher[(1,)](x, 1000, BLOCK=block)
         for _ in range(300):
             launcher[(0,)](x, 1000, BLOCK=block)
         after = [sys.getrefcount(value) for value in watched]
+        assert sys.getallocatedblocks() - blocks < 100
         assert all(abs(a - b) < 50 for a, b in zip(after, before, strict=True))
 
     def test_compile_time_objects_stay_alive_with_their_key(self, driver):
