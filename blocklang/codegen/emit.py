@@ -8,6 +8,7 @@ that, and so serve both.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Callable, Sequence
 
@@ -202,6 +203,9 @@ def literal(value: float, kind: DType) -> str:
 
         bits = int(numpy.asarray(value, kind.numpy).view(numpy.uint16))
         return f"0x{'H' if kind.name == 'f16' else 'R'}{bits:04X}"
+    if kind.bits == 32:
+        with contextlib.suppress(OverflowError):
+            value = struct.unpack("<f", struct.pack("<f", value))[0]
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
 

@@ -320,14 +320,22 @@ def clone(
         copy.results.append(new)
         mapping[result] = new
     for region in op.regions:
-        target = Region()
+        target = clone_region(region, mapping, loc)
         target.op = copy
         copy.regions.append(target)
-        for argument in region.block.arguments:
-            place = loc(argument.loc) if loc else argument.loc
-            new_argument = target.block.add_argument(argument.type, place, argument.name)
-            new_argument.facts = dict(argument.facts)
-            mapping[argument] = new_argument
-        for inner in region.block.ops:
-            target.block.append(clone(inner, mapping, loc))
     return copy
+
+
+def clone_region(
+    region: Region, mapping: dict[Value, Value], loc: Callable[[Location], Location] | None = None
+) -> Region:
+    """A copy of `region` that belongs to no op yet; see `clone`."""
+    target = Region()
+    for argument in region.block.arguments:
+        place = loc(argument.loc) if loc else argument.loc
+        new = target.block.add_argument(argument.type, place, argument.name)
+        new.facts = dict(argument.facts)
+        mapping[argument] = new
+    for inner in region.block.ops:
+        target.block.append(clone(inner, mapping, loc))
+    return target

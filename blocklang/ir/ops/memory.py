@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from blocklang.ir.core import Value
+from blocklang.ir.layout import LinearLayout
 from blocklang.ir.op import Effect, Op, attribute, operand, output, require
 from blocklang.ir.types import PointerType, Type, element_type, i1, shape_of, with_element
 
@@ -11,13 +12,15 @@ class MemoryAccess(Op):
     """Base: one access for each element of `pointer`, where `mask` (an i1, absent: everywhere)
     holds.
 
-    `vector` consecutive elements of a thread are accessed as one; `vectorize` sets it from what is
-    known of pointer and mask.
+    `layout` is the wish of `coalesce`, which `assign_layouts` fulfils and removes. `vector`
+    consecutive elements of a thread are accessed as one; `vectorize` sets it from what is known of
+    pointer and mask.
     """
 
     pointer: Value = operand()
     mask: Value | None = operand(optional=True, default=None)
     vector: int = attribute(default=1)
+    layout: LinearLayout | None = attribute(default=None)
 
     @property
     def accessed(self) -> Type:

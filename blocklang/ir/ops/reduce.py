@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from blocklang.ir.core import Value
+from blocklang.ir.layout import LinearLayout
 from blocklang.ir.op import Op, attribute, operand, outputs, region, require
 from blocklang.ir.types import BlockType, Type, block_or_scalar, element_type
 
@@ -30,13 +31,15 @@ class Reduce(Op, mnemonic="reduce"):
         for value in self.inputs:
             block = value.type
             assert isinstance(block, BlockType)
+            if self.within_warp:
+                assert block.layout is not None
+                layout = partial_layout(block.layout, self.axis)
+                types.append(BlockType(layout.shape, block.element, layout))
+                continue
             shape = (*block.shape[: self.axis], *block.shape[self.axis + 1 :])
-            layout = (
-                block.layout.slice(self.axis).remove_zero_bases("register")[0]
-                if block.layout and shape
-                else None
-            )
-            types.append(block_or_scalar(shape, block.element, layout))
+            sliced = block.layout.slice(self.axis) if block.layout and shape else None
+            layout_ = sliced.remove_zero_bases("register")[0] if sliced else None
+            types.append(block_or_scalar(shape, block.element, layout_))
         return types
 
     def check(self) -> None:
@@ -45,6 +48,7 @@ class Reduce(Op, mnemonic="reduce"):
         require(isinstance(first, BlockType), "inputs are blocks")
         assert isinstance(first, BlockType)
         require(0 <= self.axis < first.rank, "axis is a dimension of the inputs")
+        require([r.type for r in self.results] == self.infer(), "results lack the axis")
         for value in self.inputs:
             kind = value.type
             require(isinstance(kind, BlockType) and (kind.shape, kind.layout) == (first.shape, first.layout),
@@ -55,3 +59,22 @@ class Reduce(Op, mnemonic="reduce"):
         yielded = self.regions[0].block.terminator
         require(isinstance(yielded, Yield) and [v.type for v in yielded.operands] == elements,
                 "the region yields one element of each input")  # fmt: skip
+
+
+def partial_layout(layout: LinearLayout, axis: int) -> LinearLayout:
+    """The layout of what a reduction within warps leaves: `axis` counts the warps that differ
+    along it.
+    """
+    bases: list[tuple[str, tuple[tuple[int, ...], ...]]] = []
+    position = 0
+    for dim, of_dim in layout.bases:
+        kept = []
+        for basis in of_dim:
+            along = 0
+            if dim == "warp" and basis[axis]:
+                along = 1 << position
+                position += 1
+            kept.append((*basis[:axis], along, *basis[axis + 1 :]))
+        bases.append((dim, tuple(kept)))
+    shape = (*layout.shape[:axis], 1 << position, *layout.shape[axis + 1 :])
+    return LinearLayout(tuple(bases), shape).remove_zero_bases("register")[0]

@@ -7,8 +7,8 @@ from blocklang.ir.op import Effect, Op, attribute, operand, output, require
 from blocklang.ir.types import BlockType, SharedType, Type
 
 
-class SharedAlloc(Op, mnemonic="shared_alloc"):
-    """A buffer in shared memory; `offset` is its first byte, -1 until `allocate_shared` has placed
+class SharedAlloc(Op, mnemonic="shared_alloc", effects=Effect.OBSERVABLE):
+    """A buffer of its own in shared memory; `offset` is its first byte, -1 until `allocate_shared` has placed
     it.
     """
 

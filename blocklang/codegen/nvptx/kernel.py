@@ -1,0 +1,63 @@
+"""A whole kernel: from a module at stage "shared" to the text of an LLVM module."""
+
+from __future__ import annotations
+
+import re
+
+from blocklang.codegen import elementwise  # noqa: F401  (registers lowerings)
+from blocklang.codegen.debug_info import DebugInfo
+from blocklang.codegen.targets import GpuTarget
+from blocklang.ir.core import Argument, Module
+from blocklang.ir.types import PointerType
+
+from . import debug, memory, program, reduce, shared  # noqa: F401  (register lowerings)
+from .control import emit_ops
+from .emitter import NvptxEmitter
+
+_DECLARATIONS = """\
+@shared_memory = external addrspace(3) global [0 x i8], align 1024
+declare i32 @vprintf(ptr, ptr)
+declare void @__assertfail(ptr, ptr, i32, ptr, i64) noreturn
+"""
+
+
+def symbol(name: str) -> str:
+    """The name of a kernel in PTX: letters, digits and underscores only."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", name)
+
+
+def emit_kernel(
+    module: Module, target: GpuTarget, fp_fusion: bool = True, line_info: bool = True
+) -> str:
+    """LLVM IR text of the module's kernel for `target`."""
+    kernel = module.kernel
+    num_warps = int(kernel.attributes["num_warps"])
+    info = DebugInfo(kernel.name, kernel.loc) if line_info else None
+    e = NvptxEmitter(target, num_warps, fp_fusion, info)
+    parameters = ", ".join(_parameter(e, argument) for argument in kernel.arguments)
+    e.prologue()
+    emit_ops(e, kernel.block)
+    e.location = kernel.block.terminator.loc
+    e.line("ret void")
+    scope = f" !dbg !{info.kernel_scope}" if info else ""
+    lines = [
+        _DECLARATIONS,
+        *e.globals,
+        f"define ptx_kernel void @{symbol(kernel.name)}({parameters}) #0{scope} {{",
+        "entry:",
+        *e.lines,
+        "}",
+        f'attributes #0 = {{ nounwind "nvvm.reqntid"="{32 * num_warps}" }}',
+        info.text() if info else "",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _parameter(e: NvptxEmitter, argument: Argument) -> str:
+    name = f"%argument{argument.index}"
+    e.names[argument] = name
+    divisible = argument.facts.get("divisible", 1)
+    align = ""
+    if isinstance(argument.type, PointerType) and divisible > 1:
+        align = f" align {divisible & -divisible}"
+    return f"{e.type(argument.type)}{align} {name}"

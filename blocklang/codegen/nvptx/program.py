@@ -1,0 +1,59 @@
+"""Program indices, ranges, and ops that only relabel elements."""
+
+from __future__ import annotations
+
+from blocklang.codegen.lower import lowers
+from blocklang.ir.ops.program import Arange, Assume, NumPrograms, ProgramId
+from blocklang.ir.ops.shape import Broadcast, ExpandDims, Permute, Reshape
+
+from .elements import layout_of, source_registers
+from .emitter import NvptxEmitter
+
+_MAX_GRID = (2**31 - 1, 65535, 65535)
+
+
+@lowers(ProgramId, on=("nvptx",))
+def _(e: NvptxEmitter, op: ProgramId) -> str:
+    bound = _MAX_GRID[op.axis]
+    return e.emit(
+        f"call range(i32 0, {bound}) i32 @llvm.nvvm.read.ptx.sreg.ctaid.{'xyz'[op.axis]}()"
+    )
+
+
+@lowers(NumPrograms, on=("nvptx",))
+def _(e: NvptxEmitter, op: NumPrograms) -> str:
+    bound = _MAX_GRID[op.axis]
+    name = f"@llvm.nvvm.read.ptx.sreg.nctaid.{'xyz'[op.axis]}()"
+    return e.emit(f"call range(i32 1, {min(bound + 1, 2**31 - 1)}) i32 {name}")
+
+
+@lowers(Arange, on=("nvptx",))
+def _(e: NvptxEmitter, op: Arange) -> str:
+    block = op.results[0].type
+    layout = layout_of(op.results[0])
+    start = e.first_coordinate(layout, 0)
+    e.ranges[op.results[0]] = start
+    vector = e.spread(layout, 0, *start)
+    if op.start == 0:
+        return vector
+    return e.emit(f"add nsw {e.type(block)} {vector}, {e.constant(op.start, block)}")
+
+
+@lowers(Assume, on=("nvptx",))
+def _(e: NvptxEmitter, op: Assume) -> None:
+    e.line(f"call void @llvm.assume(i1 {e[op.condition]})")
+
+
+@lowers(Broadcast, ExpandDims, on=("nvptx",))
+def _(e: NvptxEmitter, op: Broadcast | ExpandDims) -> str:
+    """Each register of the result is a register of the same thread: the one that holds its
+    source.
+    """
+    source = layout_of(op.operand).in_size("register")
+    return e.shuffle(e[op.operand], e.scalar_type(op.operand.type), source, source_registers(op))
+
+
+@lowers(Reshape, Permute, on=("nvptx",))
+def _(e: NvptxEmitter, op: Reshape | Permute) -> str:
+    """The layouts differ only in how they name coordinates: registers stay."""
+    return e[op.operand]

@@ -1,0 +1,104 @@
+"""coalesce: chooses, for each access to global memory, the layout that moves it with the fewest
+transactions.
+
+Threads run along the dimension in which addresses are contiguous, each with up to 16 bytes; lanes
+that are left over, and then warps, go to the other dimensions, so that a row is held by as few
+warps as possible (its reductions then need no shared memory). Accesses of one shape and order take
+the widest vector that any of them can use, since a conversion between them would cost more. The
+choice is the attribute `layout` of the op; `assign_layouts` makes it true.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from blocklang.ir.analysis.axis import AxisAnalysis, analyze_axes
+from blocklang.ir.core import Function, Module
+from blocklang.ir.layout import WARP_SIZE, LinearLayout, blocked
+from blocklang.ir.ops.memory import MemoryAccess
+from blocklang.ir.types import BlockType, element_type
+
+from .manager import Pass
+
+MAX_ACCESS_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Coalesce(Pass):
+    """Choose a layout for each access to global memory."""
+
+    name: ClassVar[str] = "coalesce"
+
+    def _run(self, module: Module) -> None:
+        for function in module.functions.values():
+            _choose_layouts(function)
+
+
+def _choose_layouts(function: Function) -> None:
+    axes = analyze_axes(function)
+    num_warps = int(function.attributes["num_warps"])
+    accesses = [
+        op
+        for op in function.walk()
+        if isinstance(op, MemoryAccess) and isinstance(op.pointer.type, BlockType)
+    ]
+    widest: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+    for op in accesses:
+        shape, order = _shape(op), _order(op, axes)
+        vector = _vector(op, axes, order[0], num_warps)
+        widest[shape, order] = max(vector, widest.get((shape, order), 1))
+    for op in accesses:
+        shape, order = _shape(op), _order(op, axes)
+        op.layout = row_layout(shape, order, widest[shape, order], num_warps)
+
+
+def _shape(op: MemoryAccess) -> tuple[int, ...]:
+    assert isinstance(op.pointer.type, BlockType)
+    return op.pointer.type.shape
+
+
+def _order(op: MemoryAccess, axes: AxisAnalysis) -> tuple[int, ...]:
+    """Dimensions by falling contiguity of the addresses; among equals the last dimension first."""
+    contiguity = axes.info[op.pointer].contiguity
+    dimensions = range(len(_shape(op)))
+    return tuple(sorted(dimensions, key=lambda d: (-contiguity[d], -d)))
+
+
+def _vector(op: MemoryAccess, axes: AxisAnalysis, axis: int, num_warps: int) -> int:
+    """Elements a thread should have in one access, without leaving threads idle."""
+    size = element_type(op.accessed).bytes
+    shape = _shape(op)
+    wanted = min(axes.vector_width(op.pointer, axis, size), MAX_ACCESS_BYTES // size, shape[axis])
+    per_thread = math.prod(shape) // (WARP_SIZE * num_warps)
+    return max(1, min(wanted, per_thread))
+
+
+def row_layout(
+    shape: Sequence[int], order: Sequence[int], vector: int, num_warps: int
+) -> LinearLayout:
+    """Lanes along `order[0]`, each with `vector` elements; then along the others; warps from the
+    slowest dimension.
+    """
+    rank = len(shape)
+    registers, lanes, warps = [1] * rank, [1] * rank, [1] * rank
+    registers[order[0]] = vector
+    left = WARP_SIZE
+    for dimension in order:
+        lanes[dimension] = min(left, max(1, shape[dimension] // registers[dimension]))
+        left //= lanes[dimension]
+    lanes[order[0]] *= left
+    left = num_warps
+    for dimension in reversed(order):
+        free = shape[dimension] // (registers[dimension] * lanes[dimension])
+        warps[dimension] = min(left, max(1, free))
+        left //= warps[dimension]
+    warps[order[-1]] *= left
+    return blocked(shape, registers, lanes, warps, order).remove_zero_bases("register")[0]
+
+
+def default_layout(shape: Sequence[int], num_warps: int) -> LinearLayout:
+    """The layout of blocks that no memory access decides."""
+    return row_layout(shape, tuple(reversed(range(len(shape)))), 1, num_warps)

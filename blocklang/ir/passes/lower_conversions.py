@@ -1,0 +1,126 @@
+"""lower_conversions: makes shared memory explicit.
+
+A layout conversion that needs no shared memory stays (code generation moves registers or
+shuffles). Any other becomes a buffer with the layout that serves both sides best, a store and a
+load; barriers come later, by need. The result of an atomic op, which only the thread that did it
+knows, reaches the threads that hold replicas in the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from blocklang.ir.builder import Builder
+from blocklang.ir.core import Module, Region, Value
+from blocklang.ir.layout import LinearLayout, conversion, optimal_shared, replicated
+from blocklang.ir.ops.control import Yield
+from blocklang.ir.ops.elementwise import Bitcast, Cast
+from blocklang.ir.ops.memory import AtomicRMW
+from blocklang.ir.ops.program import Splat
+from blocklang.ir.ops.reduce import Reduce
+from blocklang.ir.ops.shape import ConvertLayout
+from blocklang.ir.ops.shared import SharedAlloc, SharedLoad, SharedStore
+from blocklang.ir.types import BlockType, DType, PointerType, SharedType, i1, u8, u64
+
+from .manager import Pass
+
+
+@dataclass(frozen=True)
+class LowerConversions(Pass):
+    """Send conversions between warps through shared memory."""
+
+    name: ClassVar[str] = "lower-conversions"
+
+    def _run(self, module: Module) -> None:
+        module.attributes["stage"] = "shared"
+        for function in module.functions.values():
+            for op in list(function.walk()):
+                if isinstance(op, ConvertLayout):
+                    _lower_conversion(op)
+                elif isinstance(op, AtomicRMW) and op.results[0].uses:
+                    _share_result(op, int(function.attributes["num_warps"]))
+
+
+def _block(value: Value) -> tuple[BlockType, LinearLayout]:
+    assert isinstance(value.type, BlockType)
+    assert value.type.layout is not None
+    return value.type, value.type.layout
+
+
+def _lower_conversion(op: ConvertLayout) -> None:
+    _, source = _block(op.operand)
+    _, target = _block(op.results[0])
+    if conversion(source, target).kind != "shared":
+        return
+    builder = Builder.before(op)
+    op.replace_with([_through_shared(builder, op.operand, target)])
+
+
+def _through_shared(builder: Builder, value: Value, target: LinearLayout) -> Value:
+    """`value` in layout `target`, by way of a buffer. Masks travel as bytes, pointers as
+    integers.
+    """
+    block, source = _block(value)
+    carrier = (
+        u64
+        if isinstance(block.element, PointerType)
+        else u8
+        if block.element == i1
+        else block.element
+    )
+    sent = _cast(builder, value, carrier)
+    best = optimal_shared(source, target, carrier.bits)
+    buffer_type = SharedType(block.shape, carrier, best.layout)
+    buffer = builder.insert(SharedAlloc(loc=builder.loc, result_types=[buffer_type])).result
+    store_vector = max(1, best.store_vector_bits // carrier.bits)
+    builder.insert(SharedStore(buffer, value=sent, vector=store_vector, loc=builder.loc))
+    load = SharedLoad(
+        buffer,
+        vector=max(1, best.load_vector_bits // carrier.bits),
+        loc=builder.loc,
+        result_types=[BlockType(block.shape, carrier, target)],
+    )
+    return _cast(builder, builder.insert(load).result, block.element)
+
+
+def _cast(builder: Builder, value: Value, element: DType | PointerType) -> Value:
+    block, _ = _block(value)
+    if block.element == element:
+        return value
+    is_pointer = isinstance(block.element, PointerType) or isinstance(element, PointerType)
+    kind = replace(block, element=element)
+    op = (Bitcast if is_pointer else Cast)(value, loc=builder.loc, result_types=[kind])
+    return builder.insert(op).results[0]
+
+
+def _share_result(op: AtomicRMW, num_warps: int) -> None:
+    """Hand the old value from the thread that did the atomic op to those that hold replicas."""
+    result = op.results[0]
+    users = list(result.uses)
+    assert op.parent is not None
+    builder = Builder(op.parent, op.parent.ops.index(op) + 1, op.loc)
+    if isinstance(result.type, BlockType):
+        _, layout = _block(result)
+        if not any(layout.free_masks().get(dim, 0) for dim in ("lane", "warp")):
+            return
+        shared = _through_shared(builder, result, layout)
+    else:
+        assert isinstance(result.type, DType)
+        layout = replicated((1,), num_warps)
+        block = BlockType((1,), result.type, layout)
+        alone = builder.insert(Splat(result, loc=op.loc, result_types=[block])).result
+        shared = _first(builder, _through_shared(builder, alone, layout))
+    for user, index in users:
+        user.set_operand(index, shared)
+
+
+def _first(builder: Builder, value: Value) -> Value:
+    """The only element of a block of shape (1,), as a scalar."""
+
+    element = _block(value)[0].element
+    region = Region()
+    argument = region.block.add_argument(element, builder.loc)
+    region.block.add_argument(element, builder.loc)
+    region.block.append(Yield((argument,), loc=builder.loc))
+    return builder.insert(Reduce((value,), axis=0, loc=builder.loc, regions=[region])).results[0]
