@@ -79,8 +79,9 @@ def driver() -> Any:
     return bindings
 
 
+@functools.cache
 def available() -> bool:
-    """Whether a kernel could run on a GPU of this machine."""
+    """Whether a kernel could run on a GPU of this machine; looked for once."""
     try:
         return device_count() > 0
     except LaunchError:
