@@ -7,8 +7,8 @@ The contract with the code generator: a native function
 
 runs the programs whose linear index, x fastest, is in [begin, end), and returns 0, or a status of
 its own choosing that says what went wrong, such as the number of a failed assertion. `parameters`
-are 8-byte slots (`submit.pack`); `scratch` is memory of this thread alone, aligned to 64 bytes and
-not cleared. Ranges run on several threads at a time, in any order, without the interpreter lock.
+are 8-byte slots (`submit.Packer`); `scratch` is memory of this thread alone, aligned to 64 bytes
+and not cleared. Ranges run on several threads at a time, in any order, without the interpreter lock.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class CompiledKernel(submit.GpuKernel, Protocol):
     """What `slow_path` returns; `kernel[grid](...)` returns the same object to the user.
 
     `function` and `threads` are read for GPUs only, `launch_host` is called for the CPU only, with
-    the address of the packed parameters (`submit.pack`). `written` are the indices of the
+    the address of the packed parameters (`submit.Packer`). `written` are the indices of the
     parameters whose arrays the kernel writes.
     """
 
@@ -77,7 +77,7 @@ class Launcher:
         taken = {parameter.name for parameter in parameters}
         self.options = {key: value for key, value in options.items() if key not in taken}
         self._slow_path = slow_path
-        self._kernels: dict[Hashable, CompiledKernel] = {}
+        self._kernels: dict[Hashable, tuple[CompiledKernel, submit.Packer]] = {}
         self._lock = threading.Lock()
         self._compiling: dict[Hashable, threading.Lock] = {}
         self._fast = fast.FastPath(self.parameters, len(self.options))
@@ -135,7 +135,7 @@ def {mark}launch({", ".join(signature)}):
         sizes = self._grid_sizes(grid)
         arguments, facts = self._look_at(values)
         device = self._place(arguments)
-        kernel = self._kernel(device, facts, values)
+        kernel, packer = self._kernel(device, facts, values)
         for index in kernel.written:
             argument = arguments[index]
             if argument is not None and not argument.writable:
@@ -145,9 +145,9 @@ def {mark}launch({", ".join(signature)}):
                     "pass a writable copy",
                 )
         empty = 0 in sizes
+        slots = packer.pack(arguments)
         if device == HOST:
             if not empty:
-                slots = submit.pack(kernel.parameters, arguments)
                 kernel.launch_host(sizes, ctypes.addressof(slots))
             return kernel
         submit.check_grid(sizes, self.name)
@@ -155,7 +155,7 @@ def {mark}launch({", ".join(signature)}):
             handle = submit.choose_stream(stream, device, values)
             submit.wait_for_producers(arguments, handle)
             if not empty:
-                submit.submit(self.name, kernel, sizes, handle, arguments, context)
+                submit.submit(self.name, kernel, sizes, handle, slots, context)
         self._fast.learn(key, kernel, arguments, values)
         return kernel
 
@@ -208,31 +208,29 @@ def {mark}launch({", ".join(signature)}):
 
     def _kernel(
         self, device: int, facts: Sequence[ArgumentFacts], values: tuple[Any, ...]
-    ) -> CompiledKernel:
+    ) -> tuple[CompiledKernel, submit.Packer]:
         options = values[len(facts) :]
         key: Hashable = (
             device,
-            *(
-                (f.kind, f.dtype, f.divisible_by_16, f.equal_to_1)
-                if f.kind != "constexpr"
-                else self._constexpr_key(p.name, f.value)
+            *[
+                self._constexpr_key(p.name, f.value) if p.constexpr else f
                 for p, f in zip(self.parameters, facts, strict=True)
-            ),
+            ],
             *map(self._constexpr_key, self.options, options),
         )
-        kernel = self._kernels.get(key)
-        if kernel is not None:
-            return kernel
+        found = self._kernels.get(key)
+        if found is not None:
+            return found
         with self._lock:
             compiling = self._compiling.setdefault(key, threading.Lock())
         with compiling:
-            kernel = self._kernels.get(key)
-            if kernel is None:
+            found = self._kernels.get(key)
+            if found is None:
                 named = tuple(zip(self.options, options, strict=True))
                 kernel = self._slow_path(Specialisation(device, tuple(facts), named))
-                self._kernels[key] = kernel
+                found = self._kernels[key] = kernel, submit.Packer(kernel.parameters)
         self._compiling.pop(key, None)
-        return kernel
+        return found
 
     def _constexpr_key(self, name: str, value: Any) -> Hashable:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from blocklang.runtime.arrays import Argument
 from blocklang.runtime.errors import ArgumentRangeError, ArgumentTypeError
@@ -40,12 +40,12 @@ class Parameter:
     default: Any = MISSING
 
 
-@dataclass(frozen=True)
-class ArgumentFacts:
+class ArgumentFacts(NamedTuple):
     """What is known about one argument when its kernel is compiled.
 
     `dtype` is the type of a number or of an array's elements, and empty for the other kinds;
-    `value` is that of a compile-time parameter.
+    `value` is that of a compile-time parameter. Equality of values is not equality of kernels: see
+    `typed_key`.
     """
 
     kind: Literal["array", "integer", "float", "boolean", "none", "constexpr"]

@@ -35,10 +35,14 @@ _STRUCT_FORMATS: Final = {
     "u32": "I",
     "u64": "Q",
     "ptr": "Q",
-    "f16": "e",
+    "f16": "H",
+    "bf16": "H",
     "f32": "f",
     "f64": "d",
 }
+
+_FILLERS: Final = {code: f"{_SLOT - struct.calcsize(code)}x" for code in "?bhiqBHIQfd"}
+_NARROW_FLOATS: Final = ("f16", "bf16")
 
 
 class GpuKernel(Protocol):
@@ -53,25 +57,47 @@ class GpuKernel(Protocol):
     parameters: Sequence[tuple[int, str]]
 
 
-def pack(parameters: Sequence[tuple[int, str]], arguments: Sequence[Any]) -> Any:
-    """The values of `parameters` as a ctypes array of 8-byte slots, which owns its memory.
+class Packer:
+    """Packs the arguments of one compiled kernel into slots, as its `parameters` say."""
 
-    `arguments` are indexed by the plan and have a `value`. Floats round to nearest even.
-    """
-    slots = (ctypes.c_uint64 * max(len(parameters), 1))()
-    for position, (index, dtype) in enumerate(parameters):
-        value = arguments[index].value
-        format_ = _STRUCT_FORMATS.get(dtype)
-        if dtype == "f32":
-            # struct refuses what is too large for a float; kernels get an infinity.
-            ctypes.c_float.from_buffer(slots, position * _SLOT).value = value
-        elif format_ is not None and dtype != "f16":
-            struct.pack_into(format_, slots, position * _SLOT, value)
-        else:
-            with np.errstate(over="ignore"):
-                narrow = np.array(value, np.float16 if dtype == "f16" else ml_dtypes.bfloat16)
-            slots[position] = int.from_bytes(narrow.tobytes(), "little")
-    return slots
+    def __init__(self, parameters: Sequence[tuple[int, str]]) -> None:
+        self._parameters = tuple(parameters)
+        self._indices = [index for index, _ in parameters]
+        # Each value is followed by bytes that fill up its slot.
+        formats = [(code := _STRUCT_FORMATS[dtype]) + _FILLERS[code] for _, dtype in parameters]
+        self._struct = struct.Struct("<" + "".join(formats))
+        self._type = ctypes.c_uint64 * max(len(parameters), 1)
+        self._plain = all(dtype not in _NARROW_FLOATS for _, dtype in parameters)
+
+    def pack(self, arguments: Sequence[Any]) -> Any:
+        """The values as a ctypes array of 8-byte slots, which owns its memory.
+
+        `arguments` have a `value`. Floats are rounded to nearest even, and to infinity.
+        """
+        slots = self._type()
+        values = [arguments[index].value for index in self._indices]
+        if not self._plain:
+            values = [
+                value if dtype not in _NARROW_FLOATS else _narrow_float(value, dtype)
+                for value, (_, dtype) in zip(values, self._parameters, strict=True)
+            ]
+        try:
+            self._struct.pack_into(slots, 0, *values)
+        except OverflowError:
+            # struct does not round what is too large for a float to infinity.
+            values = [
+                ctypes.c_float(value).value if dtype == "f32" else value
+                for value, (_, dtype) in zip(values, self._parameters, strict=True)
+            ]
+            self._struct.pack_into(slots, 0, *values)
+        return slots
+
+
+def _narrow_float(value: float, dtype: str) -> int:
+    """The bits of a float of 16 bits."""
+    with np.errstate(over="ignore"):
+        narrow = np.array(value, np.float16 if dtype == "f16" else ml_dtypes.bfloat16)
+    return int.from_bytes(narrow.tobytes(), "little")
 
 
 def check_grid(grid: Grid, kernel: str) -> None:
@@ -91,11 +117,10 @@ def submit(
     kernel: GpuKernel,
     grid: Grid,
     stream: int,
-    arguments: Sequence[Any],
+    slots: Any,
     context: int,
 ) -> None:
     """Launch `kernel` on `stream` from the current `context`; CudaError if the driver refuses."""
-    slots = pack(kernel.parameters, arguments)
     count = len(kernel.parameters)
     start = ctypes.addressof(slots)
     pointers = (ctypes.c_void_p * max(count, 1))(*(start + _SLOT * i for i in range(count)))

@@ -266,6 +266,19 @@ def test_declared_types(driver):
         launcher[(1,)](FakeTensor(), 3, 2, 1.0)
 
 
+def test_floats_round_to_infinity(driver):
+    launcher, _ = make("x", "s", Parameter("half", dtype="f16"))
+    plain, _ = make("x", "s")
+    driver.wanted.value = 2
+    infinity = int.from_bytes(np.float32("inf").tobytes(), "little")
+    for _ in range(5):
+        plain[(1,)](FakeTensor(), 1e300)
+        assert driver.slots[1] & (2**32 - 1) == infinity
+        launcher[(1,)](FakeTensor(), -1e300, 1e6)
+        assert driver.slots[1] & (2**32 - 1) == infinity | 1 << 31
+    assert driver.native > 0 or not native.available()
+
+
 def test_a_method_that_raises_is_explained(driver):
     launcher, _ = make("x")
     launch_until_native(driver, lambda: launcher[(1,)](FakeTensor()))
