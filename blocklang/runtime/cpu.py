@@ -5,10 +5,11 @@ The contract with the code generator: a native function
     i32 range(parameters: ptr, grid_x: i64, grid_y: i64, grid_z: i64, begin: i64, end: i64,
               scratch: ptr)
 
-runs the programs whose linear index, x fastest, is in [begin, end), and returns 0, or a status of
-its own choosing that says what went wrong, such as the number of a failed assertion. `parameters`
-are 8-byte slots (`submit.Packer`); `scratch` is memory of this thread alone, aligned to 64 bytes
-and not cleared. Ranges run on several threads at a time, in any order, without the interpreter lock.
+runs the programs whose linear index, x fastest, is in [begin, end), and returns 0, or a status
+of its own choosing that says what went wrong, such as the number of a failed assertion.
+`parameters` are 8-byte slots (`submit.Packer`); `scratch` is memory of this thread alone, aligned
+to 64 bytes and not cleared. Ranges run on several threads at a time, in any order, without the
+interpreter lock.
 """
 
 from __future__ import annotations
