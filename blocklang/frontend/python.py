@@ -11,9 +11,13 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
+import linecache
+import tokenize
 from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType
 from typing import Any
+
+from blocklang.ir.location import Location
 
 from . import syntax
 from .errors.syntax import NotAFunction, SourceDoesNotParse, SourceUnavailable
@@ -73,8 +77,12 @@ def _plain_function(function: Any) -> FunctionType:
     if isinstance(function, FunctionType) and function.__code__.co_name != "<lambda>":
         return function
     if isinstance(function, FunctionType):
-        what = "a lambda"
-    elif inspect.isclass(function):
+        code = function.__code__
+        line = linecache.getline(code.co_filename, code.co_firstlineno).rstrip()
+        start, end = len(line) - len(line.lstrip()) + 1, len(line) + 1
+        place = Location(code.co_filename, code.co_firstlineno, start, code.co_firstlineno, end)
+        raise NotAFunction(place, what="a lambda")
+    if inspect.isclass(function):
         what = f"the class '{function.__name__}'"
     else:
         what = f"a value of type '{type(function).__name__}'"
@@ -88,7 +96,7 @@ def _source_of(function: FunctionType) -> SourceText:
     except (OSError, TypeError):
         place = f"Python has no text for {code.co_filename}"
         raise SourceUnavailable(name=function.__name__, reason=place) from None
-    except (SyntaxError, IndentationError) as error:
+    except (SyntaxError, tokenize.TokenError) as error:
         raise SourceDoesNotParse(name=function.__name__, reason=str(error)) from None
     return SourceText(code.co_filename, tuple(line.rstrip("\r\n") for line in lines), first)
 
@@ -103,8 +111,8 @@ def _definition(text: SourceText, code: CodeType) -> ast.FunctionDef | ast.Async
         raise SourceDoesNotParse(
             text.first_location(code.co_name), name=code.co_name, reason=str(error)
         ) from None
-    body = module.body[0].body if isinstance(module.body[0], ast.If) else module.body
-    for node in body:
+    branch = module.body[0] if module.body else None
+    for node in branch.body if isinstance(branch, ast.If) else module.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == code.co_name:
             return node
     raise SourceDoesNotParse(

@@ -468,5 +468,5 @@ class TreeBuilder:
         if not isinstance(node, ast.FormattedValue):
             return self.expression(node) if exact else self._at(string, node)
         if node.format_spec is not None:
-            raise FormatSpecification(self.locate(node if exact else string))
+            raise FormatSpecification(self.locate(string))
         return self.expression(node.value) if exact else self._at(string, node.value)

@@ -157,10 +157,11 @@ class Problem:
         return "RETURN" in self.accepts
 
     @property
-    def starts_line(self) -> bool:
-        """Whether the token is the first of its line."""
-        line = self.parse.lines[self.location.line - 1] if self.parse.fixed is None else ""
-        return not line[: self.location.column - 1].strip()
+    def in_new_statement(self) -> bool:
+        """Whether the token starts its line, or the line looks like the head of a block."""
+        line = self.parse.lines[self.location.line - 1]
+        is_head = re.match(r"\s*(if|for|while|kernel|function)\b.*:\s*(#.*)?$", line)
+        return is_head is not None or not line[: self.location.column - 1].strip()
 
 
 def translate(error: UnexpectedInput, parse: Parse) -> CompileError:
@@ -227,7 +228,7 @@ def _unclosed(problem: Problem) -> CompileError | None:
         return None
     opening = brackets[-1]
     at_end = problem.token.type in ("NEWLINE", "$END")
-    later = problem.location.line > (opening.line or 1) and problem.starts_line
+    later = problem.location.line > (opening.line or 1) and problem.in_new_statement
     if not (at_end or later) or problem.token.value in OPENING.values():
         return None
     notes = () if at_end else (("this line was read as part of it", problem.location),)
@@ -272,6 +273,8 @@ def _layout(problem: Problem) -> CompileError | None:
             return AssignmentInExpression(problem.location)
         if kind == "NEWLINE":
             return MissingColon(problem.location, found="the end of the line")
+        if kind == "IF" and accepts == {"COLON"}:
+            return None
         if kind in KEYWORDS | {"NAME", "NUMBER"} and not problem.accepts & {"EQUAL"}:
             return MissingColon(problem.location, found=f"'{problem.token}'")
     return None
@@ -323,7 +326,10 @@ def _foreign(problem: Problem) -> CompileError | None:
             and "COLON" not in problem.accepts
             and problem.accepts <= {"NAME", "KERNEL", "FUNCTION", "CONST", "RPAR"}
         ):
-            return UnsupportedParameter(problem.location, parameter=text)
+            line = problem.parse.lines[problem.location.line - 1]
+            parameter = re.match(r"\*+\w*", line[problem.location.column - 1 :])
+            shown = parameter[0] if parameter else text
+            return UnsupportedParameter(problem.location, parameter=shown)
     if token.type == "ELSE" and problem.at_statement:
         return _stray_else(problem)
     keyword = text if token.type in ("RESERVED", "FROM", "IMPORT") else ""
@@ -349,12 +355,20 @@ def _stray_else(problem: Problem) -> CompileError | None:
 
 
 def _reserved(problem: Problem) -> CompileError | None:
-    is_word = problem.token.type in KEYWORDS | {"RESERVED", "LITERAL"}
-    if is_word and "NAME" in problem.accepts and not problem.at_statement:
-        return ReservedWord(problem.location, word=str(problem.token))
-    if problem.token.type == "RESERVED":
-        return ReservedWord(problem.location, word=str(problem.token))
+    token, previous = problem.token, problem.parse.layout.previous
+    is_word = token.type in KEYWORDS | {"RESERVED", "LITERAL"}
+    wants_name = "NAME" in problem.accepts and "NUMBER" not in problem.accepts
+    if token.type == "RESERVED" or (is_word and wants_name):
+        return ReservedWord(problem.location, word=str(token))
+    if token.type == "EQUAL" and previous is not None and previous.type in KEYWORDS:
+        return ReservedWord(locate(previous), word=str(previous))
     return None
+
+
+def _name_only(problem: Problem) -> CompileError | None:
+    """A reserved word where only a name can stand: not the start of a Python construct."""
+    wants_expression = "NUMBER" in problem.accepts or problem.at_statement
+    return None if wants_expression or "NAME" not in problem.accepts else _reserved(problem)
 
 
 def _assignment(problem: Problem) -> CompileError | None:
@@ -367,6 +381,7 @@ RULES: tuple[Callable[[Problem], CompileError | None], ...] = (
     _unclosed,
     _mismatched,
     _definition,
+    _name_only,
     _foreign,
     _layout,
     _assignment,
@@ -386,6 +401,12 @@ def _unexpected(problem: Problem) -> CompileError:
         instead = "write 'elif'"
     elif token.value == "//" and "NAME" in problem.accepts:
         instead = "comments start with '#'"
+    elif token.type == "IMPORT" and problem.at_definition:
+        instead = "write 'from \"file.bl\" import name'"
+    elif problem.accepts == {"STRING"}:
+        instead = 'the file stands in quotes: from "file.bl" import name'
+    elif problem.accepts == {"RPAR", "COMMA", "COLON", "EQUAL"}:
+        instead = "a parameter is written 'name: type', with a comma before the next"
     elif token.type == "AUGMENT":
         instead = "such an assignment is a statement of its own"
     return UnexpectedSyntax(
@@ -409,7 +430,7 @@ def _expected(accepts: Set[str]) -> str:
         words.append("an operator")
         rest -= _OPERATORS | {"NOT", "LPAR", "LSQB", "DOT", "IF", "AUGMENT", "NUMBER", "STRING"}
     if "NAME" not in rest and rest.issuperset(("KERNEL", "FUNCTION")):
-        words.append("'kernel', 'function', 'const' or 'from'")
+        words += ["'kernel'", "'function'", "'const'", "'from'"]
         rest -= {"KERNEL", "FUNCTION", "CONST", "FROM", "STRING"}
     rest -= {"KERNEL", "FUNCTION", "CONST"}
     if len(rest) > 1:

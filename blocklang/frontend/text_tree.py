@@ -150,7 +150,7 @@ def _merge_strings(parts: list[syntax.Expression]) -> list[syntax.Expression]:
 
 
 class ExpressionBuilder:
-    """The callbacks for expressions; see `TreeBuilder` of `text_statements`, which completes them."""
+    """The callbacks for expressions; `TreeBuilder` of `text_statements` completes them."""
 
     # -- names and literals --------------------------------------------------------------------
 

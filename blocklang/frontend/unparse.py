@@ -308,6 +308,7 @@ def _is_string(node: syntax.Statement) -> bool:
 def _documentation(text: str, indent: str) -> list[str]:
     """A docstring: as it is in three quotes, or on one line where that would change it."""
     plain = all(c.isprintable() or c == "\n" for c in text) and not set(text) & {"\\", '"'}
+    plain = plain and all(line == line.rstrip() for line in text.split("\n"))
     layout = f"\n{indent}".join(text.split("\n"))
     if plain and inspect.cleandoc(layout) == text:
         return [line.rstrip() for line in f'{indent}"""{layout}"""'.split("\n")]

@@ -1,0 +1,69 @@
+"""The text of every user error, pinned: one wrong kernel a file, see README.md."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from blocklang.frontend import errors
+from blocklang.frontend.python import parse_python
+from blocklang.frontend.text import load_file
+from blocklang.ir.diagnostics import CompileError, UserError, render
+
+FOLDER = Path(__file__).parent / "errors"
+MARK = "# expected:"
+
+
+def parse(path: Path) -> None:
+    """Parse a case."""
+    if path.suffix == ".bl":
+        load_file(path)
+    else:
+        parse_python(runpy.run_path(str(path))["kernel"])
+
+
+ACTIONS: dict[str, Callable[[Path], None]] = {"syntax": parse}
+"""What is done with the cases of a folder."""
+
+CASES = sorted(path for group in ACTIONS for path in (FOLDER / group).glob("*.*"))
+
+
+def split_case(path: Path) -> tuple[str, str]:
+    """The source of a case, and the error that it expects."""
+    source, _, comment = path.read_text(encoding="utf-8").partition(f"\n{MARK}\n")
+    return source, "\n".join(line.removeprefix("#")[1:] for line in comment.splitlines())
+
+
+def actual_error(path: Path) -> str:
+    """The error that a case gives, with file names relative to its folder."""
+    with pytest.raises(CompileError) as caught:
+        ACTIONS[path.parent.name](path)
+    assert isinstance(caught.value, UserError), "not an error of the catalogue"
+    return render(caught.value).replace(f"{path.parent}/", "")
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_error_text(path: Path, bless: bool) -> None:
+    source, expected = split_case(path)
+    actual = actual_error(path)
+    if bless and actual != expected:
+        comment = "\n".join(f"# {line}".rstrip() for line in actual.splitlines())
+        path.write_text(f"{source.rstrip()}\n\n{MARK}\n{comment}\n", encoding="utf-8")
+    else:
+        assert actual == expected
+
+
+def test_every_error_has_a_case() -> None:
+    pinned = "".join(split_case(path)[1] for path in CASES)
+    groups = {module.__name__ for module in errors.GROUPS}
+    missing = [
+        f"{error.code} {error.__name__}"
+        for module in errors.GROUPS
+        for error in vars(module).values()
+        if isinstance(error, type) and issubclass(error, UserError) and error.code
+        if error.__module__ in groups and f"error[{error.code}]" not in pinned
+    ]
+    assert not missing, "write a case for each, see README.md"
