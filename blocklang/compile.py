@@ -1,0 +1,225 @@
+"""The pipeline: from block IR to PTX, machine code or host code, as one visible list of passes.
+
+    source --front end--> block IR --[simplify]--> --[layouts]--> --[shared memory]--> LLVM IR ->
+    PTX -> cubin
+                                              \\--[cpu]--> LLVM IR -> host code
+
+`compile_module` runs it for one target and returns the files of the compiled kernel. Results are
+cached on disk by the text of the block IR (which holds the kernel, everything it calls, all
+compile-time values and source positions), the options, the target and the versions of blocklang,
+llvmlite and the assembler.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from blocklang import __version__, cache, environment
+from blocklang.codegen import elementwise, llvm  # noqa: F401  (elementwise registers lowerings)
+from blocklang.codegen.lower import is_native
+from blocklang.codegen.nvptx import assembler
+from blocklang.codegen.nvptx.kernel import emit_kernel, symbol
+from blocklang.codegen.targets import GpuTarget, Target, gpu_target
+from blocklang.ir.core import Block, Function, Module, Result, Value
+from blocklang.ir.ops.memory import AtomicRMW, Store
+from blocklang.ir.ops.shared import SharedAlloc
+from blocklang.ir.passes.allocate_shared import AllocateShared
+from blocklang.ir.passes.assign_layouts import AssignLayouts
+from blocklang.ir.passes.canonicalize import Canonicalize
+from blocklang.ir.passes.coalesce import Coalesce
+from blocklang.ir.passes.cse import CommonSubexpressionElimination
+from blocklang.ir.passes.dce import DeadCodeElimination
+from blocklang.ir.passes.expand_math import ExpandMath
+from blocklang.ir.passes.inline import Inline
+from blocklang.ir.passes.insert_barriers import InsertBarriers
+from blocklang.ir.passes.licm import LoopInvariantCodeMotion
+from blocklang.ir.passes.lower_conversions import LowerConversions
+from blocklang.ir.passes.lower_reductions import LowerReductions
+from blocklang.ir.passes.manager import Pass, PassManager
+from blocklang.ir.passes.prove_barriers import ProveBarriers
+from blocklang.ir.passes.vectorize import Vectorize
+from blocklang.ir.printer import print_module
+from blocklang.ir.types import PointerType, element_type
+from blocklang.options import Options
+
+
+def simplify(target: Target) -> list[Pass]:
+    """The passes on block IR, for every target."""
+    return [
+        Inline(),  # first: everything after sees one function
+        Canonicalize(),  # constants known, so that the branches they decide are gone
+        CommonSubexpressionElimination(),
+        ExpandMath(partial(is_native, target)),  # before code motion, which moves its constants
+        Canonicalize(),  # the expansions' special cases meet constants
+        CommonSubexpressionElimination(),
+        LoopInvariantCodeMotion(),
+        DeadCodeElimination(),
+    ]
+
+
+def layouts() -> list[Pass]:
+    """From block IR to a layout on every block."""
+    return [
+        Coalesce(),  # global accesses say which layout suits them
+        AssignLayouts(),  # everything else follows, with conversions where it cannot
+        CommonSubexpressionElimination(),  # ranges and masks made again in one layout meet
+        LowerReductions(),  # before conversions: it makes some
+        LoopInvariantCodeMotion(),  # conversions of invariants leave loops
+        DeadCodeElimination(),
+    ]
+
+
+def shared_memory(target: GpuTarget) -> list[Pass]:
+    """From layouts to explicit shared memory, allocated and ordered."""
+    return [
+        LowerConversions(),  # buffers, stores and loads
+        CommonSubexpressionElimination(),
+        DeadCodeElimination(),
+        AllocateShared(
+            limit=target.shared_bytes
+        ),  # which buffers overlap decides where barriers stand
+        InsertBarriers(),
+        ProveBarriers(),  # independent of the one before
+        Vectorize(),  # last: layouts are final
+    ]
+
+
+def ptxas() -> Path | None:
+    """The assembler in use, or None where there is none (then the driver assembles)."""
+    return _find_ptxas(environment.PTXAS.get())
+
+
+_find_ptxas = lru_cache(maxsize=8)(assembler.find_ptxas)
+
+
+def parse_target(name: str) -> Target:
+    """The target of a name: "cpu" or "sm_NN". Raises CompileError for others."""
+    if name != "cpu":
+        return gpu_target(name)
+    from blocklang.codegen.cpu.host import host_target
+
+    return host_target()
+
+
+def pass_manager() -> PassManager:
+    """A pass manager that does what the environment asks for."""
+    return PassManager(dump=environment.DUMP.get(), check=environment.CHECK.get())
+
+
+def compile_module(
+    module: Module, target: Target, options: Options, passes: PassManager | None = None
+) -> dict[str, bytes]:
+    """The files of the kernel of `module` (block IR as the front end made it), compiled for
+    `target`.
+
+    For GPUs `layout`, `shared`, `llvm`, `ptx` and, where there is an assembler, `cubin`; for CPUs
+    `llvm`, `host` and `object`; always `ir` and `metadata` (JSON). With `passes` nothing is taken
+    from the cache, so that everything can be observed. Raises CompileError for what the target
+    cannot do.
+    """
+    kernel = module.kernel
+    kernel.attributes.update(num_warps=options.num_warps, num_stages=options.num_stages)
+    text = print_module(module)
+    assembler_version = ""
+    if isinstance(target, GpuTarget) and (tool := ptxas()) is not None:
+        assembler_version = assembler.version(tool)
+    key = cache.key(
+        text, repr(target), options.text, __version__, llvm.version(), assembler_version
+    )
+    store = cache.Cache()
+    files = _load(store, key) if passes is None else None
+    if files is None:
+        run = passes or pass_manager()
+        run.run(module, simplify(target))
+        generate = _compile_gpu if isinstance(target, GpuTarget) else _compile_cpu
+        files = {"ir": text.encode(), **generate(module, target, options, run)}
+        # The list of names comes last: an entry without it was interrupted.
+        store.put(key, {**files, "names": " ".join(files).encode()})
+    return files
+
+
+def _load(store: cache.Cache, key: str) -> dict[str, bytes] | None:
+    names = store.get(key, "names")
+    files = {name: store.get(key, name) for name in names.decode().split()} if names else {}
+    found = {name: contents for name, contents in files.items() if contents is not None}
+    return found if found and len(found) == len(files) else None
+
+
+def _compile_gpu(
+    module: Module, target: GpuTarget, options: Options, passes: PassManager
+) -> dict[str, bytes]:
+    metadata = _metadata(module, target)
+    passes.run(module, layouts())
+    files = {"layout": print_module(module)}
+    passes.run(module, shared_memory(target))
+    files["shared"] = print_module(module)
+    text = emit_kernel(module, target, options.fp_fusion, options.line_info)
+    files["ptx"], files["llvm"] = llvm.ptx(text, target)
+    metadata["shared_bytes"] = module.kernel.attributes["shared_bytes"]
+    metadata["buffers"] = [
+        [str(op.loc), op.results[0].type.bytes]  # type: ignore[union-attr]
+        for op in module.walk()
+        if isinstance(op, SharedAlloc)
+    ]
+    done = {name: text.encode() for name, text in files.items()}
+    tool = ptxas()
+    if tool is not None:
+        assembled = assembler.assemble(
+            files["ptx"], target.name, ptxas=tool, line_info=options.line_info
+        )
+        done["cubin"] = assembled.cubin
+        metadata["resources"] = asdict(assembled.kernels[symbol(module.kernel.name)])
+        metadata["warnings"] = list(assembled.warnings)
+    return {**done, "metadata": json.dumps(metadata).encode()}
+
+
+def _metadata(module: Module, target: Target) -> dict[str, Any]:
+    kernel = module.kernel
+    written = written_arguments(kernel)
+    return {
+        "name": kernel.name,
+        "symbol": symbol(kernel.name),
+        "target": target.name,
+        "num_warps": kernel.attributes["num_warps"],
+        "arguments": [
+            {
+                "name": argument.name,
+                "type": "ptr" if isinstance(argument.type, PointerType) else str(argument.type),
+                "element": str(getattr(argument.type, "element", "")),
+                "divisible": argument.facts.get("divisible", 1),
+                "written": argument in written,
+            }
+            for argument in kernel.arguments
+        ],
+        "version": __version__,
+    }
+
+
+def written_arguments(function: Function) -> set[Value]:
+    """The arguments through which the function may write to memory."""
+    pending = [op.pointer for op in function.walk() if isinstance(op, Store | AtomicRMW)]
+    seen: set[Value] = set()
+    while pending:
+        value = pending.pop()
+        if value in seen or not isinstance(element_type(value.type), PointerType):
+            continue
+        seen.add(value)
+        pending += value_sources(value)
+    return seen & set(function.arguments)
+
+
+def value_sources(value: Value) -> list[Value]:
+    """The values from which `value` may come: operands, and what regions and loops hand over."""
+    if isinstance(value, Result):
+        op = value.op
+        return [*op.operands, *(v for r in op.regions for v in r.block.terminator.operands)]
+    holder = (
+        value.owner.region.op if isinstance(value.owner, Block) and value.owner.region else None
+    )
+    if holder is None:
+        return []
+    return [*holder.operands, *(v for r in holder.regions for v in r.block.terminator.operands)]

@@ -1,0 +1,47 @@
+"""Options of a compilation, and the target that a name stands for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from blocklang.ir.diagnostics import CompileError
+
+_MAX_WARPS = 32
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the author chooses for a kernel besides its arguments.
+
+    `num_warps` (a power of two up to 32) warps execute a program on a GPU; `num_stages` is the
+    depth of software pipelines; `fp_fusion` lets a multiplication and an addition become one fused
+    operation; `debug` compiles `device_assert`; `line_info` puts source lines into machine code.
+    """
+
+    num_warps: int = 4
+    num_stages: int = 3
+    fp_fusion: bool = True
+    debug: bool = False
+    line_info: bool = True
+
+    def __post_init__(self) -> None:
+        for name, highest in (("num_warps", _MAX_WARPS), ("num_stages", 16)):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= highest:
+                raise CompileError(
+                    f"{name} is {value!r}", help=f"it is an integer from 1 to {highest}"
+                )
+        if self.num_warps & (self.num_warps - 1):
+            raise CompileError(
+                f"num_warps is {self.num_warps}", help="it is a power of two: 1, 2, 4, 8, 16 or 32"
+            )
+
+    @property
+    def text(self) -> str:
+        """All options as text, for cache keys."""
+        return repr(sorted(asdict(self).items()))
+
+
+DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(Options)}
+"""Option names and defaults: the keywords of a launch."""
