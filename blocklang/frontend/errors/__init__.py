@@ -1,6 +1,7 @@
 """The catalogue of the mistakes that a user can make in a kernel, one class each, by group.
 
-Codes: BL1xx syntax (`syntax`). A further group takes the next hundred and a module of its own here,
+Codes: BL1xx syntax (`syntax`), BL2xx names and calls (`names`), BL3xx types and compile-time values
+(`types`), BL4xx single functions and statements (`operations`). A further group takes the next hundred and a module of its own here,
 imported below so that `blocklang.ir.diagnostics.catalogue()` lists it. The classes hold texts only;
 what finds a mistake decides where it is. Each class has a pinned text in `tests/filetests/errors/`,
 which a test checks.
@@ -8,7 +9,7 @@ which a test checks.
 
 from __future__ import annotations
 
-from . import syntax
+from . import names, operations, syntax, types
 
-GROUPS = (syntax,)
+GROUPS = (syntax, names, types, operations)
 """The modules of the catalogue, in the order of their codes."""

@@ -1,0 +1,323 @@
+"""Expressions: from syntax to front-end values, with the IR that computes them.
+
+Each method is named after the node that it compiles. Errors raised without a location get that of
+the node, or of the argument that they are about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from types import ModuleType
+from typing import Any
+
+from blocklang.ir.core import Operation, Region
+from blocklang.ir.diagnostics import CompileError
+from blocklang.ir.op import Op
+from blocklang.ir.ops.elementwise import Divide, Remainder
+from blocklang.ir.types import BlockType, DType, Element, PointerType, element_type
+
+from . import constexpr, emission, merge, operators, shapes, syntax
+from .attributes import ATTRIBUTES, TYPE_ATTRIBUTES
+from .builtins import METHODS
+from .builtins.python import iterate
+from .conversion import tensor
+from .errors.names import BadSubscript, NotCallable, UnknownAttribute
+from .errors.types import BranchTypes
+from .lower_base import LoweringBase
+from .values import BoundMethod, Tensor, describe, is_number, same
+
+SWAPPED = {"==", "!="}
+
+
+class Expressions(LoweringBase):
+    """The expressions of a function."""
+
+    def evaluate(self, node: syntax.Expression) -> Any:
+        """The value of an expression."""
+        builder = self.session.builder
+        before, builder.loc = builder.loc, node.location
+        try:
+            return getattr(self, "expression_" + type(node).__name__)(node)
+        except CompileError as error:
+            if error.location is None:
+                error.location = node.location
+            raise
+        finally:
+            builder.loc = before
+
+    def expression_Literal(self, node: syntax.Literal) -> Any:
+        return node.value
+
+    def expression_Captured(self, node: syntax.Captured) -> Any:
+        return self.scope.usable(node.value, "the default")
+
+    def expression_Name(self, node: syntax.Name) -> Any:
+        return self.scope.lookup(node.name)
+
+    def expression_Tuple(self, node: syntax.Tuple) -> Any:
+        return tuple(map(self.evaluate, node.items))
+
+    def expression_FormatString(self, node: syntax.FormatString) -> Any:
+        parts = []
+        for part in node.parts:
+            value = self.evaluate(part)
+            what = "a value in an f-string"
+            instead = "print runtime values with device_print()"
+            parts.append(constexpr.text(constexpr.static_value(value, what, instead)))
+        return "".join(parts)
+
+    # ------------------------------------------------------------ operators
+
+    def expression_Unary(self, node: syntax.Unary) -> Any:
+        if node.operator == "*":
+            return self._pointer_type(node)
+        value = self.evaluate(node.operand)
+        if isinstance(value, Tensor):
+            return operators.unary(node.operator, value)
+        return constexpr.unary(node.operator, value)
+
+    def _pointer_type(self, node: syntax.Unary) -> PointerType:
+        element = self.evaluate(node.operand)
+        if not isinstance(element, DType | PointerType):
+            instead = "write '*' and a dtype: *float32"
+            raise NotCallable(what=f"'*' before {describe(element)}", instead=instead)
+        return PointerType(element)
+
+    def expression_Binary(self, node: syntax.Binary) -> Any:
+        return self.binary(node.operator, self.evaluate(node.left), self.evaluate(node.right))
+
+    def binary(self, operator: str, left: Any, right: Any) -> Any:
+        """`left operator right` at compile time where that is possible, else at run time."""
+        if isinstance(left, Tensor) or isinstance(right, Tensor):
+            return operators.binary(operator, left, right)
+        return constexpr.binary(operator, left, right)
+
+    def expression_Compare(self, node: syntax.Compare) -> Any:
+        left, right = self.evaluate(node.left), self.evaluate(node.right)
+        spelling = node.operator
+        if not (isinstance(left, Tensor) or isinstance(right, Tensor)):
+            return constexpr.binary(spelling, left, right)
+        if spelling in ("is", "is_not"):
+            return same(left, right) == (spelling == "is")
+        if spelling in ("in", "not_in"):
+            what = f"the left side of '{spelling.replace('_', ' ')}'"
+            return constexpr.binary(spelling, constexpr.static_value(left, what), right)
+        if spelling in SWAPPED and not all(
+            isinstance(v, Tensor) or is_number(v) for v in (left, right)
+        ):
+            # A runtime value never equals None, a string or a dtype.
+            return spelling == "!="
+        return operators.compare(spelling, left, right)
+
+    def expression_Boolean(self, node: syntax.Boolean) -> Any:
+        value = self.evaluate(node.operands[0])
+        for operand in node.operands[1:]:
+            known = value.constant if isinstance(value, Tensor) else value
+            is_known = known is not None or not isinstance(value, Tensor)
+            if is_known and bool(known) == (node.operator == "or"):
+                return value
+            other = self.evaluate(operand)
+            if is_known:
+                value = other
+            else:
+                value = operators.logical(node.operator, value, self.truth_operand(other))
+        return value
+
+    def truth_operand(self, value: Any) -> Any:
+        """An operand of `and` / `or` beside a runtime one; None and the like become bools."""
+        return value if isinstance(value, Tensor) or is_number(value) else bool(value)
+
+    def expression_Conditional(self, node: syntax.Conditional) -> Any:
+        condition = self.evaluate(node.condition)
+        known = condition.constant if isinstance(condition, Tensor) else bool(condition)
+        if known is not None:
+            return self.evaluate(node.then if known else node.otherwise)
+        if condition.is_block:
+            return operators.select(
+                condition, self.evaluate(node.then), self.evaluate(node.otherwise)
+            )
+        decision = emission.ir(operators.truth(condition))
+        then, otherwise = Region(), Region()
+        with emission.inside(then):
+            left = self.evaluate(node.then)
+        with emission.inside(otherwise):
+            right = self.evaluate(node.otherwise)
+        try:
+            value = merge.unify(left, right)
+        except merge.Mismatch as mismatch:
+            raise BranchTypes(
+                then=describe(mismatch.left), otherwise=describe(mismatch.right)
+            ) from None
+        if all(map(_may_run_always, (*then.block.ops, *otherwise.block.ops))):
+            return self._select(Tensor(decision.type, decision), then, otherwise, value)
+        return merge.finish_if(decision, then, otherwise, value)
+
+    def _select(self, condition: Tensor, then: Region, otherwise: Region, value: Any) -> Any:
+        """Both choices computed before the choice: cheaper than a branch."""
+        for region in (then, otherwise):
+            for op in list(region.block.ops):
+                region.block.ops.remove(op)
+                op.parent = None
+                self.session.builder.insert(op)
+
+        def choose(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(choose, value))
+            if isinstance(value, merge.Merged):
+                return operators.select(condition, value.left, value.right)
+            return value
+
+        return choose(value)
+
+    # ------------------------------------------------------------ parts of values
+
+    def expression_Attribute(self, node: syntax.Attribute) -> Any:
+        value, name = self.evaluate(node.value), node.name
+        if isinstance(value, ModuleType) or (isinstance(value, type) and name[:1] != "_"):
+            return self.scope.module_attribute(value, name)
+        if isinstance(value, DType | PointerType | BlockType):
+            return self._type_attribute(value, name)
+        if isinstance(value, Tensor) or is_number(value):
+            if name == "value" and is_number(value):
+                return value
+            if name in ATTRIBUTES:
+                return ATTRIBUTES[name](tensor(value))
+            if name in METHODS:
+                return BoundMethod(METHODS[name], value)
+            raise self._no_attribute(value, name, [*ATTRIBUTES, *METHODS])
+        if name == "value":
+            return value
+        raise self._no_attribute(value, name, [])
+
+    def _type_attribute(self, value: Element | BlockType, name: str) -> Any:
+        if name == "value":
+            return value
+        found = TYPE_ATTRIBUTES[name](value) if name in TYPE_ATTRIBUTES else None
+        if found is None:
+            raise self._no_attribute(value, name, list(TYPE_ATTRIBUTES))
+        return found
+
+    def _no_attribute(self, value: Any, name: str, known: list[str]) -> UnknownAttribute:
+        close = get_close_matches(name, known, 1)
+        instead = f"did you mean '{close[0]}'?" if close else "it has none of that name"
+        if isinstance(value, Tensor) and isinstance(value.dtype, PointerType) and not close:
+            instead = "it is a pointer: load() what it points to first"
+        return UnknownAttribute(owner=describe(value), name=name, instead=instead)
+
+    def expression_Slice(self, node: syntax.Slice) -> Any:
+        return node
+
+    def expression_Subscript(self, node: syntax.Subscript) -> Any:
+        value = self.evaluate(node.value)
+        if isinstance(value, tuple | str):
+            return self._subscript_tuple(value, node)
+        if isinstance(value, Tensor) or is_number(value):
+            return self._subscript_block(tensor(value), node)
+        if callable(value) and getattr(value, "__name__", "") == "constexpr":
+            return value
+        raise BadSubscript(
+            problem=f"{describe(value)} cannot be subscripted", instead="remove the brackets"
+        )
+
+    def _subscript_tuple(self, value: Any, node: syntax.Subscript) -> Any:
+        def bound(part: syntax.Expression | None) -> Any:
+            if part is None:
+                return None
+            what = "the index of a tuple"
+            return constexpr.static_value(self.evaluate(part), what)
+
+        (part, *others) = node.indices
+        index: Any = None
+        if isinstance(part, syntax.Slice):
+            index = slice(bound(part.lower), bound(part.upper), bound(part.step))
+        else:
+            index = bound(part)
+        try:
+            if others:
+                raise TypeError("tuples have one dimension: use x[0][1]")
+            return value[index]
+        except (TypeError, IndexError, ValueError) as error:
+            raise BadSubscript(
+                problem=f"{describe(value)}: {error}",
+                instead=f"its indices are 0 to {len(value) - 1}" if value else "it has no items",
+            ) from None
+
+    def _subscript_block(self, value: Tensor, node: syntax.Subscript) -> Tensor:
+        axis, rank = 0, len(value.shape)
+        full = sum(isinstance(index, syntax.Slice) for index in node.indices)
+        for index in node.indices:
+            if isinstance(index, syntax.Slice):
+                if (index.lower, index.upper, index.step) != (None, None, None):
+                    raise self._block_subscript("a block cannot be sliced", index)
+            elif self.evaluate(index) is None:
+                value = shapes.expand_dims(value, axis)
+            else:
+                raise self._block_subscript("a block cannot be indexed", index)
+            axis += 1
+        if full > rank:
+            raise BadSubscript(
+                problem=f"{full} ':' for {describe(value)}, whose rank was {rank}",
+                instead="write one ':' for each dimension, and None for each new one",
+            )
+        return value
+
+    def _block_subscript(self, problem: str, index: syntax.Expression) -> BadSubscript:
+        return BadSubscript(
+            index.location,
+            problem=f"{problem}: its elements belong to different threads",
+            instead="use ':' and None only; select with where() and sum(), or load from memory",
+        )
+
+    # ------------------------------------------------------------ calls
+
+    def expression_Starred(self, node: syntax.Starred) -> Any:
+        return iterate(self.evaluate(node.value))
+
+    def expression_Call(self, node: syntax.Call) -> Any:
+        function = self.evaluate(node.function)
+        arguments: list[Any] = []
+        places: list[syntax.Node] = []
+        for argument in node.arguments:
+            value = self.evaluate(argument)
+            values = value if isinstance(argument, syntax.Starred) else (value,)
+            arguments += values
+            places += [argument] * len(values)
+        keywords = {keyword.name: self.evaluate(keyword.value) for keyword in node.keywords}
+        if isinstance(function, BoundMethod):
+            receiver = node.function.value if isinstance(node.function, syntax.Attribute) else node
+            function, arguments = function.function, [function.value, *arguments]
+            places.insert(0, receiver)
+        try:
+            return self.call(function, arguments, keywords)
+        except CompileError as error:
+            if error.location is None:
+                error.location = self._argument_place(error, function, node, places)
+            raise
+
+    def _argument_place(
+        self,
+        error: CompileError,
+        function: Callable[..., Any],
+        node: syntax.Call,
+        places: list[syntax.Node],
+    ) -> Any:
+        """Where the argument is that the error is about; else the call."""
+        name = getattr(error, "argument", None)
+        for keyword in node.keywords:
+            if keyword.name == name:
+                return keyword.value.location
+        signature = getattr(function, "__blocklang_signature__", None)
+        names = [p.name for p in signature.parameters] if signature is not None else []
+        if name in names and names.index(name) < len(places):
+            return places[names.index(name)].location
+        return node.location
+
+
+def _may_run_always(op: Operation) -> bool:
+    """Whether an op may be executed where the program would not: no effects, and no trap."""
+    if not isinstance(op, Op) or not op.is_pure or op.regions:
+        return False
+    element = element_type(op.results[0].type)
+    divides = isinstance(op, Divide | Remainder)
+    return not (divides and isinstance(element, DType) and element.is_integer)

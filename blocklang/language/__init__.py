@@ -1,0 +1,42 @@
+"""The kernel language: `import blocklang.language as bl`.
+
+Functions of the language work inside kernels only; each has its documentation (`help(bl.load)`).
+They come from the registry of `blocklang.frontend.builtins`; this module only gives them their
+public names, with the dtypes, `constexpr` and `tensor`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from blocklang import host
+from blocklang.frontend.builtins import BUILTINS, python
+from blocklang.frontend.builtins.math import PropagateNan
+from blocklang.frontend.constexpr import constexpr
+from blocklang.frontend.values import Tensor as tensor
+from blocklang.ir.types import DTYPES, BlockType, PointerType
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...
+
+
+for _dtype in DTYPES.values():
+    globals()[_dtype.language_name] = _dtype
+globals().update(BUILTINS)
+
+for _function in (host.cdiv, host.next_power_of_2):
+    python.compile_time(_function)
+
+next_power_of_2 = host.next_power_of_2
+
+__all__ = [
+    *sorted(BUILTINS),
+    *(dtype.language_name for dtype in DTYPES.values()),
+    "BlockType",
+    "PointerType",
+    "PropagateNan",
+    "constexpr",
+    "next_power_of_2",
+    "tensor",
+]
