@@ -94,8 +94,8 @@ def _source_of(function: FunctionType) -> SourceText:
     try:
         lines, first = inspect.getsourcelines(code)
     except (OSError, TypeError):
-        place = f"Python has no text for {code.co_filename}"
-        raise SourceUnavailable(name=function.__name__, reason=place) from None
+        reason = f"Python has no text for {code.co_filename}"
+        raise SourceUnavailable(name=function.__name__, reason=reason) from None
     except (SyntaxError, tokenize.TokenError) as error:
         raise SourceDoesNotParse(name=function.__name__, reason=str(error)) from None
     return SourceText(code.co_filename, tuple(line.rstrip("\r\n") for line in lines), first)
@@ -118,5 +118,5 @@ def _definition(text: SourceText, code: CodeType) -> ast.FunctionDef | ast.Async
     raise SourceDoesNotParse(
         text.first_location(code.co_name),
         name=code.co_name,
-        reason="there is another definition at its place",
+        reason="another definition is there",
     )

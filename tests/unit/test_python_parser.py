@@ -47,6 +47,7 @@ def decorator(function: Any) -> Any:
     return function
 
 
+# fmt: off
 class Holder:
     @decorator
     @staticmethod
@@ -56,10 +57,12 @@ class Holder:
         Twice.
         """
         é = "ü" + x  # a comment
-        # a comment in the first column
+# a comment in the first column
         text = """
 text in the first column"""
-        return (é, text)
+        return (é,
+                text)
+# fmt: on
 
 
 def place(node: syntax.Node) -> tuple[int, int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -212,6 +213,15 @@ def test_friendly_expectation() -> None:
         parse_body("x = 1 +")
     assert caught.value.message == "expected an expression, found the end of the line"
     assert caught.value.location == Location("<text>", 2, 12, 2, 13, "f")
+
+
+def test_programs_in_the_reference_parse() -> None:
+    reference = Path(__file__).parents[2].joinpath("docs", "bl.md").read_text(encoding="utf-8")
+    programs = re.findall(r"```\n(.*?)```", reference, re.DOTALL)
+    kernels = [program for program in programs if re.search(r"^kernel ", program, re.MULTILINE)]
+    assert len(kernels) >= 4
+    for program in kernels:
+        assert parse_text(program).functions
 
 
 # -- files -----------------------------------------------------------------------------------

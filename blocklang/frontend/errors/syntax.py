@@ -20,10 +20,7 @@ class SourceUnavailable(SyntaxFamily, code="BL101"):
     """
 
     message = "the source of '{name}' is not available: {reason}"
-    help = (
-        "define the kernel in a file or a notebook cell; generated code can be added to "
-        "linecache.cache under the file name that it was compiled with"
-    )
+    help = "define it in a file or notebook cell, or add its text to linecache.cache"
     example = 'exec("def kernel(x): ...")'
 
 
@@ -97,7 +94,7 @@ class LoopElse(SyntaxFamily, code="BL109"):
 class FormatSpecification(SyntaxFamily, code="BL110"):
     """Strings exist at compile time only, in messages; values are put into them as they are."""
 
-    message = "format specifications are not part of the kernel language"
+    message = "f-strings have no format specifications here"
     help = "write '{{value}}' alone"
     example = 'static_assert(N > 0, f"{N:04d}")'
 
@@ -113,7 +110,7 @@ class NestedTooDeeply(SyntaxFamily, code="BL111"):
 class SourceDoesNotParse(SyntaxFamily, code="BL112"):
     """The text that Python finds for a function is not its text any more: the file has changed."""
 
-    message = "the source of '{name}' does not parse: {reason}"
+    message = "the source of '{name}' has changed: {reason}"
     help = "restart Python, or reload the module, so that the source and the function agree"
     example = "(edit the file while the program runs)"
 

@@ -5,7 +5,7 @@ def kernel(n):
     static_print(f"{n:04d}")
 
 # expected:
-# format_specification.py:5:18: error[BL110]: format specifications are not part of the kernel language
+# format_specification.py:5:18: error[BL110]: f-strings have no format specifications here
 #         static_print(f"{n:04d}")
 #                      ^^^^^^^^^^
 #   help: write '{value}' alone

@@ -7,7 +7,7 @@ _text = "def other(x):\n    return x\n"
 linecache.cache["<changed>"] = (len(_text), None, _text.splitlines(True), "<changed>")
 
 # expected:
-# <changed>:1:1: error[BL112]: the source of 'kernel' does not parse: there is another definition at its place
+# <changed>:1:1: error[BL112]: the source of 'kernel' has changed: another definition is there
 #     def other(x):
 #     ^^^^^^^^^^^^^
 #   help: restart Python, or reload the module, so that the source and the function agree
