@@ -7,6 +7,7 @@ works on the IR before and after layouts are assigned; what its numbers mean is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from blocklang.ir.core import Argument, Function, Value
 from blocklang.ir.op import Op
@@ -27,6 +28,7 @@ from .axis_info import (
 )
 from .axis_rules import apply_rule
 from .dataflow import ForwardAnalysis
+from .ranges import RangeAnalysis, analyze_ranges
 
 __all__ = ["AxisAnalysis", "AxisInfo", "analyze_axes"]
 
@@ -61,12 +63,16 @@ def analyze_axes(function: Function) -> AxisAnalysis:
     Arguments of kernels are taken at their facts: `divisible` is a divisor of an integer's value or
     of a pointer's address in bytes.
     """
-    analysis = _Axes()
+    analysis = _Axes(function)
     analysis.run(function)
     return AxisAnalysis(analysis.facts)
 
 
 class _Axes(ForwardAnalysis[AxisInfo]):
+    def __init__(self, function: Function) -> None:
+        super().__init__()
+        self.function = function
+
     def argument(self, argument: Argument) -> AxisInfo:
         if "divisible" not in argument.facts:
             return unknown(argument.type)
@@ -78,9 +84,12 @@ class _Axes(ForwardAnalysis[AxisInfo]):
     def transfer(self, op: Op) -> Sequence[AxisInfo]:
         return apply_rule(op, self._non_negative, [self.facts[v] for v in op.operands])
 
+    @cached_property
+    def _ranges(self) -> RangeAnalysis:
+        return analyze_ranges(self.function, wraps=False)
+
     def _non_negative(self, value: Value) -> bool:
-        kind = element_type(value.type)
-        return isinstance(kind, DType) and not kind.is_signed
+        return self._ranges.non_negative(value)
 
     def join(self, first: AxisInfo, second: AxisInfo, value: Value) -> AxisInfo:
         return join(value.type, first, second)

@@ -5,7 +5,7 @@ is known. A rule takes the op, `non_negative` (whether an integer value is known
 negative) and the facts of all operands. What the words mean is in `axis_info.py`.
 
 One assumption is made, the one that every kernel makes: signed indices of 32 or more bits do not
-overflow between the elements of a contiguous run where they are widened or added to a pointer.
+overflow before they are widened, added to a pointer, divided or reduced by a remainder.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Generic, TypeVar
 
-from blocklang.ir.core import Argument, Block, Function, Operation, Region, Value
+from blocklang.ir.core import Argument, Block, Function, Region, Value
 from blocklang.ir.op import Op
 from blocklang.ir.ops.control import For, If, While
 from blocklang.ir.ops.reduce import Reduce
@@ -104,23 +104,25 @@ class ForwardAnalysis(Generic[Fact]):
     def _of(self, values: Sequence[Value]) -> list[Fact]:
         return [self.facts[v] for v in values]
 
-    def _region(self, op: Op, region: Region) -> Operation:
+    def _region(self, op: Op, region: Region) -> list[Fact]:
+        """Analyse a region; the facts of its terminator's operands, as they are inside."""
         self.enter(op, region)
         self.block(region.block)
+        facts = self._of(region.block.terminator.operands)
         self.leave(op, region)
-        return region.block.terminator
+        return facts
 
     def _loop(self, op: For | While) -> None:
         facts = self._of(op.initial)
         arguments = op.regions[0].block.arguments[len(op.regions[0].block.arguments) - len(facts) :]
         for round in count():
             self._assign(arguments, facts)
-            last = self._region(op, op.regions[0])
-            leaving = self._of(last.operands[1:] if isinstance(op, While) else last.operands)
+            yielded = self._region(op, op.regions[0])
+            leaving = yielded[1:]
             if isinstance(op, While):
                 self._assign(op.regions[1].block.arguments, leaving)
-                last = self._region(op, op.regions[1])
-            again = self._step(facts, self._of(last.operands), arguments, round)
+                yielded = self._region(op, op.regions[1])
+            again = self._step(facts, yielded, arguments, round)
             if again == facts:
                 break
             facts = again
@@ -136,7 +138,7 @@ class ForwardAnalysis(Generic[Fact]):
         return [old if old == new else self.widen(old, new, v) for old, new, v in changes]
 
     def _if(self, op: If) -> None:
-        then, otherwise = (self._of(self._region(op, r).operands) for r in op.regions)
+        then, otherwise = (self._region(op, r) for r in op.regions)
         for result, first, second in zip(op.results, then, otherwise, strict=True):
             self.facts[result] = self.join(first, second, result)
 
@@ -146,7 +148,7 @@ class ForwardAnalysis(Generic[Fact]):
         facts = [self.element(v, a) for v, a in zip(op.inputs, arguments, strict=False)]
         for round in count():
             self._assign(arguments, facts * 2)
-            yielded = self._of(self._region(op, op.regions[0]).operands)
+            yielded = self._region(op, op.regions[0])
             again = self._step(facts, yielded, arguments[:half], round)
             if again == facts:
                 break
