@@ -6,7 +6,7 @@
 Method: the Remez exchange algorithm on a dense grid of Chebyshev points, in decimal arithmetic of
 60 digits. Coefficients are rounded to the working precision one after the other, beginning with
 the lowest power, and the free ones are fitted again after each, so that they make up for the
-rounding of the others.
+rounding of the others; the best of these polynomials is printed.
 """
 
 from __future__ import annotations
@@ -144,20 +144,20 @@ def erf_weight(y: Number) -> Number:
 def fits() -> list[Fit]:
     """All polynomials that the expansions use."""
     tiny = Decimal("1e-9")
-    narrow, wide = Decimal(2), Decimal("2.5")
+    center = Decimal(2)
     return [
         Fit("EXP_F32", exponential_series, *EXP, 5, exp_weight, 32),
         Fit("EXP_F64", exponential_series, *EXP, 10, exp_weight, 64),
         Fit("LOG_F32", log1p_tail, *LOG, 8, log_weight, 32),
         Fit("LOG_F64", arctanh_tail, *ARCTANH, 7, lambda z: z, 64),
-        Fit("SIN_F32", sine_tail, tiny, QUARTER, 4, sine_weight, 32),
-        Fit("COS_F32", cosine_tail, tiny, QUARTER, 4, cosine_weight, 32),
-        Fit("SIN_F64", sine_tail, tiny, QUARTER, 7, sine_weight, 64),
-        Fit("COS_F64", cosine_tail, tiny, QUARTER, 7, cosine_weight, 64),
+        Fit("SIN_F32", sine_tail, tiny, QUARTER, 3, sine_weight, 32),
+        Fit("COS_F32", cosine_tail, tiny, QUARTER, 3, cosine_weight, 32),
+        Fit("SIN_F64", sine_tail, tiny, QUARTER, 6, sine_weight, 64),
+        Fit("COS_F64", cosine_tail, tiny, QUARTER, 6, cosine_weight, 64),
         Fit("ERF_SMALL_F32", erf_over_x, tiny, Decimal(1), 7, erf_weight, 32),
         Fit("ERF_SMALL_F64", erf_over_x, tiny, Decimal(1), 13, erf_weight, 64),
-        erfc_fit("ERF_LARGE_F32", 1 - narrow, Decimal("3.95") - narrow, narrow, 9, 32),
-        erfc_fit("ERF_LARGE_F64", 1 - wide, 6 - wide, wide, 22, 64),
+        erfc_fit("ERF_LARGE_F32", 1 - center, Decimal("3.95") - center, center, 9, 32),
+        erfc_fit("ERF_LARGE_F64", 1 - center, 6 - center, center, 20, 64),
     ]
 
 
@@ -253,13 +253,19 @@ def run(fit: Fit) -> tuple[list[float], float]:
     points = chebyshev_points(fit.low, fit.high, GRID_PER_COEFFICIENT * fit.count)
     weights = [abs(fit.weight(x)) for x in points]
     left = [fit.function(x) for x in points]
-    coefficients: list[float] = []
+    fixed: list[float] = []
+    best: tuple[list[float], float] = [], float("inf")
     for power in range(fit.count):
         found, _ = minimax(points, left, weights, range(power, fit.count))
-        coefficients.append(round_to(found[0], fit.bits))
-        rounded = Decimal(coefficients[-1])
-        left = [value - rounded * x**power for x, value in zip(points, left, strict=True)]
-    return coefficients, float(max(abs(w * value) for w, value in zip(weights, left, strict=True)))
+        rounded = [round_to(c, fit.bits) for c in found]
+        error = max(
+            weight * abs(value - sum(Decimal(c) * x ** (power + k) for k, c in enumerate(rounded)))
+            for x, value, weight in zip(points, left, weights, strict=True)
+        )
+        best = min(best, (fixed + rounded, float(error)), key=lambda found: found[1])
+        fixed = [*fixed, rounded[0]]
+        left = [v - Decimal(rounded[0]) * x**power for x, v in zip(points, left, strict=True)]
+    return best
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

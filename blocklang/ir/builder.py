@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from .core import Block, Operation, Value
+from .exact import convert
 from .location import SYNTHETIC, Location
 from .ops.program import Constant, Splat
 from .types import BlockType, DType, Type, element_type
@@ -80,10 +81,7 @@ class Builder:
 def normalize(value: float, kind: DType) -> int | float:
     """`value` as a constant of `kind`: integers wrap to its width, floats are rounded to it."""
     if kind.is_float:
-        import numpy
-
-        with numpy.errstate(all="ignore"):
-            return float(numpy.asarray(value, dtype=numpy.float64).astype(kind.numpy))
+        return float(convert(float(value), kind))
     wrapped = int(value) & ((1 << kind.bits) - 1)
     return (
         wrapped - (1 << kind.bits) if kind.kind == "int" and wrapped >> (kind.bits - 1) else wrapped

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy
 
 from blocklang.ir.core import Value
+from blocklang.ir.exact import fused_multiply_add
 from blocklang.ir.op import Op, attribute, operand, output, require
 from blocklang.ir.types import (
     DType,
@@ -172,13 +173,7 @@ class FusedMultiplyAdd(Elementwise, mnemonic="fma"):
     z: Value = operand()
     result = output()
 
-    @staticmethod
-    def evaluate(x: Any, y: Any, z: Any) -> Any:
-        kind = numpy.asarray(x).dtype
-        wide = numpy.longdouble if kind == numpy.float64 else numpy.float64
-        return (numpy.asarray(x, wide) * numpy.asarray(y, wide) + numpy.asarray(z, wide)).astype(
-            kind
-        )
+    evaluate = staticmethod(fused_multiply_add)
 
 
 # ---------------------------------------------------------------- bits

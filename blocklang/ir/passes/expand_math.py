@@ -26,14 +26,23 @@ from typing import ClassVar
 
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Module
-from blocklang.ir.expansions import arithmetic, conversion, exponential, logarithm
+from blocklang.ir.expansions import (
+    arithmetic,
+    conversion,
+    error_function,
+    exponential,
+    logarithm,
+    trigonometric,
+)
 from blocklang.ir.expansions.expression import Expression
 from blocklang.ir.op import Op
 from blocklang.ir.ops.elementwise import (
     Absolute,
     Bitcast,
     Cast,
+    Cos,
     Elementwise,
+    Erf,
     Exp,
     Exp2,
     Log,
@@ -41,6 +50,7 @@ from blocklang.ir.ops.elementwise import (
     Negate,
     Remainder,
     Rsqrt,
+    Sin,
     Tanh,
 )
 from blocklang.ir.rewrite import Replacement, Rule, rewrite
@@ -54,6 +64,9 @@ FORMULAS: dict[type[Op], Callable[..., Expression]] = {
     Log: logarithm.log,
     Log2: logarithm.log2,
     Tanh: exponential.tanh,
+    Sin: trigonometric.sin,
+    Cos: trigonometric.cos,
+    Erf: error_function.erf,
     Rsqrt: arithmetic.rsqrt,
     Remainder: arithmetic.remainder,
 }
