@@ -14,7 +14,7 @@ import llvmlite.binding as binding
 
 from .targets import GpuTarget
 
-_lock = threading.Lock()
+lock = threading.Lock()
 
 
 @lru_cache(maxsize=1)
@@ -54,7 +54,7 @@ def ptx(text: str, target: GpuTarget) -> tuple[str, str]:
     """PTX for LLVM IR text, and the optimised LLVM IR."""
     # llvmlite's global context is not thread-safe; code generation holds the lock, assembly does
     # not.
-    with _lock:
+    with lock:
         initialize()
         module = parse_module(text)
         machine = binding.Target.from_triple("nvptx64-nvidia-cuda").create_target_machine(

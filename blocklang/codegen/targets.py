@@ -46,12 +46,15 @@ class GpuTarget:
 
 @dataclass(frozen=True)
 class CpuTarget:
-    """The host, or a CPU of another kind when `name` and `features` say so."""
+    """The host, or a CPU of another kind when `name` and `features` say so. `unroll` vectors of
+    `vector_bits` are computed at a time.
+    """
 
     name: str
     triple: str
     features: str
     vector_bits: int
+    unroll: int = 2
 
     backend = "cpu"
 

@@ -1,0 +1,238 @@
+"""Memory: loads, stores and atomics of one chunk, in global memory and in buffers.
+
+Adjacent elements are one vector access; whatever else is a gather or scatter, or one access for a
+chunk whose addresses are all equal. Nothing is read or written where the mask fails. Addresses need
+no alignment, except of atomics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from blocklang.codegen.lower import lowers
+from blocklang.ir.diagnostics import CompileError
+from blocklang.ir.ops.memory import AtomicRMW, Load, Store
+from blocklang.ir.types import DType, PointerType, Type, element_type, i1
+
+from .emitter import CpuEmitter, Lanes, uniform
+from .places import ZERO, Place
+from .plan import Buffer
+
+_SUFFIXES = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64", "ptr": "p0"}
+_EVERYWHERE = uniform("true")
+
+
+@lowers(Load, on=("cpu",))
+def _(e: CpuEmitter, op: Load) -> Lanes | str:
+    pointer = e.evaluate(op.pointer, e.place)
+    mask = _EVERYWHERE if op.mask is None else e.evaluate(op.mask, e.place)
+    other = None if op.other is None else e.evaluate(op.other, e.place)
+    lanes = load(e, op.accessed, pointer, mask, other, op.volatile)
+    # Scalar ops are lowered by the shared emitter, which knows names only.
+    return lanes if e.place else lanes.text
+
+
+@lowers(Store, on=("cpu",))
+def _(e: CpuEmitter, op: Store) -> None:
+    mask = _EVERYWHERE if op.mask is None else e.evaluate(op.mask, e.place)
+    value = e.evaluate(op.value, e.place)
+    store(e, op.accessed, e.evaluate(op.pointer, e.place), mask, value)
+
+
+def load_buffer(e: CpuEmitter, buffer: Buffer, type: Type, place: Place) -> Lanes:
+    """The elements of a block of `type`, which is stored in `buffer`, at `place`."""
+    return load(e, type, buffer_pointer(e, buffer, type, place), _EVERYWHERE, None)
+
+
+def store_buffer(e: CpuEmitter, buffer: Buffer, type: Type, place: Place, value: Lanes) -> None:
+    """Keep the elements of a block of `type` at `place` in `buffer`."""
+    store(e, type, buffer_pointer(e, buffer, type, place), _EVERYWHERE, value)
+
+
+def buffer_pointer(e: CpuEmitter, buffer: Buffer, type: Type, place: Place) -> Lanes:
+    """The addresses of the elements at `place`; rows follow each other."""
+    assert hasattr(type, "shape")
+    offset, stride, size = "0", 0, 1
+    for extent, index in zip(reversed(type.shape), reversed(place), strict=True):
+        if index is not ZERO:
+            scaled = index.base if size == 1 else e.emit(f"mul nuw nsw i64 {index.base}, {size}")
+            offset = scaled if offset == "0" else e.emit(f"add nuw nsw i64 {offset}, {scaled}")
+            stride += index.step * size
+        size *= extent
+    base = e.address(buffer)
+    return Lanes(e.emit(f"getelementptr {e.memory_type(type)}, ptr {base}, i64 {offset}"), stride)
+
+
+# ---------------------------------------------------------------- accesses
+
+
+def load(
+    e: CpuEmitter,
+    type: Type,
+    pointer: Lanes,
+    mask: Lanes,
+    other: Lanes | None,
+    volatile: bool = False,
+) -> Lanes:
+    """Elements of `type` at the addresses `pointer` where the mask holds, `other` elsewhere."""
+    word = "load volatile" if volatile else "load"
+    if mask.is_uniform and mask.text != "true":
+        return _load_if(e, type, pointer, mask.text, other, word)
+    kind = e.memory_type(type)
+    if mask.is_uniform and pointer.is_uniform:
+        found = e.emit(f"{word} {kind}, ptr {pointer.text}, align 1")
+        return uniform(_from_memory(e, found, kind, type))
+    vector = f"<{e.width} x {kind}>"
+    if mask.is_uniform and pointer.stride == 1:
+        found = e.emit(f"{word} {vector}, ptr {pointer.text}, align 1")
+        return Lanes(_from_memory(e, found, vector, type))
+    if other is None:
+        rest = "zeroinitializer"
+    else:
+        rest = _to_memory(e, e.vector(other, type), vector, type)
+    masks = f"<{e.width} x i1> {e.vector(mask, i1)}"
+    suffix = f"v{e.width}{_SUFFIXES.get(kind, kind)}"
+    if pointer.stride == 1:
+        call = (
+            f"@llvm.masked.load.{suffix}.p0(ptr align 1 {pointer.text}, {masks}, {vector} {rest})"
+        )
+    else:
+        addresses = e.vector(pointer, PointerType(element_type(type)))
+        call = (
+            f"@llvm.masked.gather.{suffix}.v{e.width}p0"
+            f"(<{e.width} x ptr> align 1 {addresses}, {masks}, {vector} {rest})"
+        )
+    return Lanes(_from_memory(e, e.emit(f"call {vector} {call}"), vector, type))
+
+
+def _load_if(
+    e: CpuEmitter, type: Type, pointer: Lanes, condition: str, other: Lanes | None, word: str
+) -> Lanes:
+    before = e.block_label
+    is_uniform = pointer.is_uniform and (other is None or other.is_uniform)
+    if is_uniform:
+        kind, rest = e.scalar_type(type), "zeroinitializer" if other is None else other.text
+    else:
+        kind = e.vector_type(type)
+        rest = "zeroinitializer" if other is None else e.vector(other, type)
+    with e.when(condition):
+        found = load(e, type, pointer, _EVERYWHERE, None, word != "load")
+        text = found.text if is_uniform else e.vector(found, type)
+        inside = e.block_label
+    result = e.emit(f"phi {kind} [ {text}, %{inside} ], [ {rest}, %{before} ]")
+    return Lanes(result, 0 if is_uniform else None)
+
+
+def store(e: CpuEmitter, type: Type, pointer: Lanes, mask: Lanes, value: Lanes) -> None:
+    """Write elements of `type` where the mask holds."""
+    if mask.is_uniform and mask.text != "true":
+        # Texts that are made inside must not be taken for known outside.
+        if value.stride != 0 or pointer.stride != 0:
+            value = Lanes(e.vector(value, type))
+        with e.when(mask.text):
+            store(e, type, pointer, _EVERYWHERE, value)
+        return
+    kind = e.memory_type(type)
+    if mask.is_uniform and pointer.is_uniform and value.is_uniform:
+        text = _to_memory(e, value.text, kind, type)
+        e.line(f"store {kind} {text}, ptr {pointer.text}, align 1")
+        return
+    vector = f"<{e.width} x {kind}>"
+    text = _to_memory(e, e.vector(value, type), vector, type)
+    if mask.is_uniform and pointer.stride == 1:
+        e.line(f"store {vector} {text}, ptr {pointer.text}, align 1")
+        return
+    masks = f"<{e.width} x i1> {e.vector(mask, i1)}"
+    suffix = f"v{e.width}{_SUFFIXES.get(kind, kind)}"
+    if pointer.stride == 1:
+        where = f"ptr align 1 {pointer.text}"
+        e.line(f"call void @llvm.masked.store.{suffix}.p0({vector} {text}, {where}, {masks})")
+        return
+    where = f"<{e.width} x ptr> align 1 {e.vector(pointer, PointerType(element_type(type)))}"
+    name = f"@llvm.masked.scatter.{suffix}.v{e.width}p0"
+    e.line(f"call void {name}({vector} {text}, {where}, {masks})")
+
+
+def _from_memory(e: CpuEmitter, text: str, kind: str, type: Type) -> str:
+    if element_type(type).bits != 1:
+        return text
+    zero = "0" if kind == "i8" else "zeroinitializer"
+    return e.emit(f"icmp ne {kind} {text}, {zero}")
+
+
+def _to_memory(e: CpuEmitter, text: str, kind: str, type: Type) -> str:
+    if element_type(type).bits != 1:
+        return text
+    own = "i1" if kind == "i8" else f"<{e.width} x i1>"
+    return e.emit(f"zext {own} {text} to {kind}")
+
+
+# ---------------------------------------------------------------- lane by lane
+
+
+def for_each_lane(e: CpuEmitter, mask: Lanes, body: Callable[[str], None]) -> None:
+    """Run `body` with the number of each lane (an i64) where the mask holds."""
+    masks = e.vector(mask, i1)
+    with e.loop("0", str(e.width), 1) as lane:
+        holds = e.emit(f"extractelement <{e.width} x i1> {masks}, i64 {lane}")
+        with e.when(holds):
+            body(lane)
+
+
+def _extract(e: CpuEmitter, vector: str, type: Type, lane: str) -> str:
+    return e.emit(f"extractelement {e.vector_type(type)} {vector}, i64 {lane}")
+
+
+_ORDERS = {"relaxed": "monotonic", "acquire": "acquire", "release": "release", "acq_rel": "acq_rel"}
+
+
+@lowers(AtomicRMW, on=("cpu",))
+def _(e: CpuEmitter, op: AtomicRMW) -> str:
+    return atomic(e, op).text
+
+
+def atomic(e: CpuEmitter, op: AtomicRMW) -> Lanes:
+    """The updates of one chunk, one after the other; the elements are the old values."""
+    kind = element_type(op.accessed)
+    if not isinstance(kind, DType) or (kind.is_float and kind.bits < 32) or kind.is_bool:
+        raise CompileError(
+            f"atomic {op.kind} on {kind} is not available on CPUs",
+            op.loc,
+            help="use f32, f64 or an integer type",
+        )
+    pointer, value = e.evaluate(op.pointer, e.place), e.evaluate(op.value, e.place)
+    mask = _EVERYWHERE if op.mask is None else e.evaluate(op.mask, e.place)
+
+    def update(address: str, operand: str) -> str:
+        word = "fadd" if kind.is_float else "add"
+        scalar = e.scalar_type(kind)
+        order = f"{_ORDERS[op.semantics]}, align {kind.bytes}"
+        return e.emit(f"atomicrmw {word} ptr {address}, {scalar} {operand} {order}")
+
+    if not e.place:
+        scalar_update = partial(update, pointer.text, value.text)
+        return uniform(_update_if(e, kind, mask.text, scalar_update))
+    results = e.slot(e.vector_type(kind))
+    addresses, operands = e.vector(pointer, op.pointer.type), e.vector(value, kind)
+
+    def one(lane: str) -> None:
+        address = _extract(e, addresses, op.pointer.type, lane)
+        old = update(address, _extract(e, operands, kind, lane))
+        place = e.emit(f"getelementptr {e.scalar_type(kind)}, ptr {results}, i64 {lane}")
+        e.line(f"store {e.scalar_type(kind)} {old}, ptr {place}")
+
+    e.line(f"store {e.vector_type(kind)} zeroinitializer, ptr {results}")
+    for_each_lane(e, mask, one)
+    return Lanes(e.emit(f"load {e.vector_type(kind)}, ptr {results}"))
+
+
+def _update_if(e: CpuEmitter, kind: DType, mask: str, update: Callable[[], str]) -> str:
+    if mask == "true":
+        return update()
+    before = e.block_label
+    with e.when(mask):
+        old = update()
+        inside = e.block_label
+    zero = e.constant(0.0 if kind.is_float else 0, kind)
+    return e.emit(f"phi {e.scalar_type(kind)} [ {old}, %{inside} ], [ {zero}, %{before} ]")
