@@ -24,7 +24,7 @@ _sources: dict[str, list[str]] = {}
 
 
 def register_source(file: str, text: str, first_line: int = 1) -> None:
-    """Make `text`, from `first_line` of `file` on, available to excerpts (cells, strings, pipes)."""
+    """Make `text`, from `first_line` of `file` on, available to excerpts (of cells, pipes)."""
     _sources[file] = [""] * (first_line - 1) + [line.rstrip("\r") for line in text.split("\n")]
 
 
