@@ -157,8 +157,10 @@ def _compile_gpu(
     files = {"layout": print_module(module)}
     passes.run(module, shared_memory(target))
     files["shared"] = print_module(module)
-    text = emit_kernel(module, target, options.fp_fusion, options.line_info)
-    files["ptx"], files["llvm"] = llvm.ptx(text, target)
+    with passes.measure("generate LLVM IR"):
+        text = emit_kernel(module, target, options.fp_fusion, options.line_info)
+    with passes.measure("LLVM"):
+        files["ptx"], files["llvm"] = llvm.ptx(text, target)
     metadata["shared_bytes"] = module.kernel.attributes["shared_bytes"]
     metadata["buffers"] = [
         [str(op.loc), op.results[0].type.bytes]  # type: ignore[union-attr]
@@ -168,9 +170,10 @@ def _compile_gpu(
     done = {name: text.encode() for name, text in files.items()}
     tool = ptxas()
     if tool is not None:
-        assembled = assembler.assemble(
-            files["ptx"], target.name, ptxas=tool, line_info=options.line_info
-        )
+        with passes.measure("ptxas"):
+            assembled = assembler.assemble(
+                files["ptx"], target.name, ptxas=tool, line_info=options.line_info
+            )
         done["cubin"] = assembled.cubin
         metadata["resources"] = asdict(assembled.kernels[symbol(module.kernel.name)])
         metadata["warnings"] = list(assembled.warnings)

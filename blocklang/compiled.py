@@ -76,7 +76,7 @@ class CompiledKernel:
     `asm` maps stages to texts (`source`, `bl`, `ir`, then `layout`, `shared`, `llvm`, `ptx`,
     `cubin` for GPUs and `llvm`, `host`, `object` for CPUs); `resources` and `metadata` tell what
     it needs. `parameters` are the runtime arguments that the machine code takes, as (index of the
-    kernel's parameter, type).
+    kernel's parameter, type); `constants` are the values that are compiled in, by parameter.
     """
 
     def __init__(
@@ -86,10 +86,12 @@ class CompiledKernel:
         files: Mapping[str, bytes],
         names: Sequence[str],
         device: int = -1,
+        constants: Mapping[str, Any] | None = None,
     ) -> None:
         self.target = target
         self.options = options
         self.device = device
+        self.constants = dict(constants or {})
         self.asm = Stages(files)
         self.metadata: dict[str, Any] = json.loads(files["metadata"])
         self.name: str = self.metadata["name"]

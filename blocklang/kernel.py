@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, overload
@@ -99,6 +100,7 @@ class JitFunction:
         signature: Mapping[str, Any] | None = None,
         constexprs: Mapping[str, Any] | None = None,
         target: str = "cpu",
+        passes: Any = None,
         **options: Any,
     ) -> Any:
         """Compile ahead of time, without arrays and without a GPU.
@@ -106,14 +108,15 @@ class JitFunction:
         `signature` gives each runtime parameter its type as in Triton: "*fp32", "i64", with ":16"
         where pointer or value is divisible by 16; a number (or None) instead of a type is a value
         that the code is specialised to. What a `.bl` file declares may be left out. `constexprs`
-        gives compile-time parameters, `options` are those of a launch. Returns the
+        gives compile-time parameters, `options` are those of a launch. A `PassManager` as `passes`
+        observes the compilation, which then takes nothing from the cache. Returns the
         `CompiledKernel`. Raises CompileError.
         """
         from blocklang.signature import bind_signature
 
         tree = self.__blocklang_function__
         bound = bind_signature(tree, signature or {}, constexprs or {})
-        return self._compile(bound, target, HOST, options)
+        return self._compile(bound, target, HOST, options, passes)
 
     def _compile_specialisation(self, specialisation: Specialisation) -> Any:
         from blocklang.runtime import cuda
@@ -125,7 +128,9 @@ class JitFunction:
         bound = bind_facts(self.__blocklang_function__, specialisation.arguments)
         return self._compile(bound, target, specialisation.device, dict(specialisation.options))
 
-    def _compile(self, bound: Any, target: str, device: int, options: dict[str, Any]) -> Any:
+    def _compile(
+        self, bound: Any, target: str, device: int, options: dict[str, Any], passes: Any = None
+    ) -> Any:
         from blocklang.compile import compile_module, parse_target
         from blocklang.compiled import CompiledKernel
         from blocklang.frontend.lower import lower_kernel
@@ -138,12 +143,15 @@ class JitFunction:
             )
         chosen = Options(**options)
         tree = self.__blocklang_function__
-        module = lower_kernel(tree, bound.types, bound.facts, bound.constexprs, {"debug": chosen.debug})
+        with passes.measure("types and IR") if passes else nullcontext():
+            module = lower_kernel(
+                tree, bound.types, bound.facts, bound.constexprs, {"debug": chosen.debug}
+            )
         where = parse_target(target)
-        files = compile_module(module, where, chosen)
+        files = compile_module(module, where, chosen, passes)
         texts = {"source": tree.source.encode(), "bl": unparse(tree).encode()}
         names = [parameter.name for parameter in tree.parameters]
-        return CompiledKernel(where, chosen, {**texts, **files}, names, device)
+        return CompiledKernel(where, chosen, {**texts, **files}, names, device, bound.constexprs)
 
     def __repr__(self) -> str:
         return f"<kernel {self.__name__}>"

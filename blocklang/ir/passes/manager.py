@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -54,16 +55,25 @@ class PassError(Exception):
         self.before = before
 
 
+class Stopped(Exception):
+    """`stop_after` has ended the compilation; `module` is as that pass has left it."""
+
+    def __init__(self, module: Module) -> None:
+        super().__init__("stopped on demand")
+        self.module = module
+
+
 @dataclass
 class PassManager:
-    """Runs a list of passes.
+    """Runs lists of passes, one list after the other, for one compilation.
 
-    `dump` is "", "all" or the name of a pass after which the IR goes to stderr; `stop_after` ends
-    the list early; `check` 2 also reads the text of each result back and compares. `on_pass(name,
-    milliseconds, module)` observes every pass.
+    `dump` has the names of the passes after which the IR goes to stderr, or "all"; `stop_after`,
+    the name of a pass, or "name:2" for its second run, raises `Stopped` after it; `check` 2 also
+    reads the text of each result back and compares. `on_pass(name, milliseconds, module)` observes
+    every pass. `times` has the milliseconds of every step so far.
     """
 
-    dump: str = ""
+    dump: Collection[str] = ()
     stop_after: str = ""
     check: int = 1
     on_pass: Callable[[str, float, Module], None] | None = None
@@ -81,15 +91,23 @@ class PassManager:
             except (IRError, AssertionError) as problem:
                 raise PassError(each.name, problem, before) from problem
             self._observe(each.name, 1e3 * (time.perf_counter() - start), module)
-            if each.name == self.stop_after:
-                return
+
+    @contextmanager
+    def measure(self, step: str) -> Iterator[None]:
+        """Time the body of a `with` statement as a step that is not a pass, such as LLVM."""
+        start = time.perf_counter()
+        yield
+        self.times.append((step, 1e3 * (time.perf_counter() - start)))
 
     def _observe(self, name: str, milliseconds: float, module: Module) -> None:
         self.times.append((name, milliseconds))
-        if self.dump in (name, "all"):
+        if name in self.dump or "all" in self.dump:
             print(f"// after {name}\n{print_module(module, locations=False)}", file=sys.stderr)
         if self.on_pass is not None:
             self.on_pass(name, milliseconds, module)
+        wanted, _, run = self.stop_after.partition(":")
+        if name == wanted and sum(name == done for done, _ in self.times) == int(run or 1):
+            raise Stopped(module)
 
 
 def _check_round_trip(module: Module) -> None:
