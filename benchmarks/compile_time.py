@@ -1,0 +1,90 @@
+"""Time from a kernel's source to a launched kernel, with empty caches: ours and Triton's, in one
+run.
+
+    python -m benchmarks.compile_time results.json
+
+Every kernel is compiled in a process of its own, after another kernel has warmed it up (imports,
+driver, assembler found), as a second kernel of a program is. Triton's figure includes its
+launcher, as ours does. Medians over several processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.record import Results, parser
+
+CASES = ("softmax 1024", "layernorm 1024", "softmax 65536")
+PROCESSES = 3
+
+
+def kernels(provider: str) -> dict[str, Callable[[], object]]:
+    """The first launches to be timed."""
+    import torch
+
+    if provider == "triton":
+        from benchmarks.triton_rows import empty, layernorm, softmax
+    else:
+        from benchmarks.launch_overhead import empty
+        from examples.layernorm import layernorm
+        from examples.softmax import softmax
+    x = torch.randn(64, 1024, device="cuda")
+    long = torch.randn(2, 65536, device="cuda")
+    w, mean = torch.randn(1024, device="cuda"), torch.empty(64, device="cuda")
+    return {
+        "warm-up": lambda: empty[(1,)](x, x, x, 16, 2, 3, 4, 5),
+        "softmax 1024": lambda: softmax[(64,)](x, x, 1024, 1024, BLOCK=1024, num_warps=4),
+        "layernorm 1024": lambda: layernorm[(64,)](
+            x, x, w, w, mean, mean, 1024, 1024, 1e-5, BLOCK=1024, num_warps=4
+        ),
+        "softmax 65536": lambda: softmax[(2,)](long, long, 65536, 65536, BLOCK=65536, num_warps=4),
+    }
+
+
+def child(provider: str) -> None:
+    """Time each first launch in this process and print milliseconds as JSON."""
+    found = {}
+    for name, launch in kernels(provider).items():
+        start = time.perf_counter()
+        launch()
+        found[name] = (time.perf_counter() - start) * 1e3
+    print(json.dumps(found))
+
+
+def measure(provider: str) -> dict[str, float]:
+    """Medians over fresh processes with empty caches."""
+    runs = []
+    for _ in range(PROCESSES):
+        with tempfile.TemporaryDirectory() as folder:
+            caches = {"BLOCKLANG_CACHE_DIR": folder, "TRITON_CACHE_DIR": folder}
+            command = [sys.executable, "-m", "benchmarks.compile_time", "--child", provider]
+            run = subprocess.run(
+                command, capture_output=True, text=True, check=True, env={**os.environ, **caches}
+            )
+            runs.append(json.loads(run.stdout.splitlines()[-1]))
+    return {case: statistics.median(run[case] for run in runs) for case in CASES}
+
+
+def main() -> None:
+    """Measure both providers, or be one of their processes."""
+    if sys.argv[1:2] == ["--child"]:
+        child(sys.argv[2])
+        return
+    arguments = parser(__doc__.splitlines()[0]).parse_args()
+    results = Results(arguments.commit)
+    for provider in ("triton", "blocklang"):
+        for case, milliseconds in measure(provider).items():
+            results.add("compile", case, provider, ms=milliseconds)
+    results.write(Path(arguments.output))
+
+
+if __name__ == "__main__":
+    main()

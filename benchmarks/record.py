@@ -1,0 +1,111 @@
+"""What all benchmarks share: timing on a GPU as the peers are timed, and results written as raw
+JSON with their provenance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "blocklang",
+    "llvmlite",
+    "cuda-bindings",
+    "torch",
+    "triton",
+    "numpy",
+    "nvidia-cuda-nvcc",
+)
+
+
+def environment(commit: str) -> dict[str, Any]:
+    """Versions, device and commit of this run."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    import blocklang
+
+    versions["blocklang"] = blocklang.__version__
+    return {
+        "commit": commit or _commit(),
+        "date": time.strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+        "versions": versions,
+        "host": _host(),
+        "gpu": _gpu(),
+    }
+
+
+def _commit() -> str:
+    try:
+        command = ["git", "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _host() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def _gpu() -> str | None:
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+class Results:
+    """The rows of one run. Each has what was measured, its bound, and the ratio to the bound."""
+
+    def __init__(self, commit: str = "") -> None:
+        self.environment = environment(commit)
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, section: str, case: str, provider: str, **values: Any) -> None:
+        """Keep and print one row."""
+        self.rows.append({"section": section, "case": case, "provider": provider, **values})
+        shown = " ".join(
+            f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items()
+        )
+        print(f"{section:10s} {case:24s} {provider:20s} {shown}", flush=True)
+
+    def write(self, path: Path) -> None:
+        """Write everything so far as JSON."""
+        path.write_text(
+            json.dumps({"environment": self.environment, "rows": self.rows}, indent=1) + "\n"
+        )
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The arguments of every benchmark."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("output", type=Path, help="where the JSON goes")
+    made.add_argument("--commit", default="", help="the commit measured, where git cannot tell")
+    return made
+
+
+def gpu_milliseconds(function: Callable[[], object], repetitions: int = 100) -> float:
+    """The median time of `function` on the GPU, with the second-level cache flushed before each
+    run.
+    """
+    from triton.testing import do_bench
+
+    return float(do_bench(function, warmup=25, rep=repetitions, return_mode="median"))
