@@ -133,8 +133,8 @@ def test_loop_indices_and_carried_values() -> None:
         %low, %capped = for %zero, %n, %one, initial = [%zero, %zero] : i32, i32
         body(%k: i32, %sum: i32, %x: i32) {
           %more = add %sum, %k : i32
-          %y = add %x, %one : i32
-          %z = minimum %y, %hundred : i32
+          %first = compare %k, %one {predicate = "lt"} : i1
+          %z = select %first, %x, %hundred : i32
           yield values = [%more, %z]
         }""",
         "%n: i32",
