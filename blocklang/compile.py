@@ -23,7 +23,7 @@ from blocklang.codegen import elementwise, llvm  # noqa: F401  (elementwise regi
 from blocklang.codegen.lower import is_native
 from blocklang.codegen.nvptx import assembler
 from blocklang.codegen.nvptx.kernel import emit_kernel, symbol
-from blocklang.codegen.targets import GpuTarget, Target, gpu_target
+from blocklang.codegen.targets import CpuTarget, GpuTarget, Target, gpu_target
 from blocklang.ir.core import Block, Function, Module, Result, Value
 from blocklang.ir.ops.memory import AtomicRMW, Store
 from blocklang.ir.ops.shared import SharedAlloc
@@ -117,7 +117,7 @@ def compile_module(
     `target`.
 
     For GPUs `layout`, `shared`, `llvm`, `ptx` and, where there is an assembler, `cubin`; for CPUs
-    `llvm`, `host` and `object`; always `ir` and `metadata` (JSON). With `passes` nothing is taken
+    `plan`, `llvm` and `object`; always `ir` and `metadata` (JSON). With `passes` nothing is taken
     from the cache, so that everything can be observed. Raises CompileError for what the target
     cannot do.
     """
@@ -135,8 +135,11 @@ def compile_module(
     if files is None:
         run = passes or pass_manager()
         run.run(module, simplify(target))
-        generate = _compile_gpu if isinstance(target, GpuTarget) else _compile_cpu
-        files = {"ir": text.encode(), **generate(module, target, options, run)}
+        if isinstance(target, GpuTarget):
+            made = _compile_gpu(module, target, options, run)
+        else:
+            made = _compile_cpu(module, target, options, run)
+        files = {"ir": text.encode(), **made}
         # The list of names comes last: an entry without it was interrupted.
         store.put(key, {**files, "names": " ".join(files).encode()})
     return files
@@ -178,6 +181,27 @@ def _compile_gpu(
         metadata["resources"] = asdict(assembled.kernels[symbol(module.kernel.name)])
         metadata["warnings"] = list(assembled.warnings)
     return {**done, "metadata": json.dumps(metadata).encode()}
+
+
+def _compile_cpu(
+    module: Module, target: CpuTarget, options: Options, passes: PassManager
+) -> dict[str, bytes]:
+    from blocklang.codegen.cpu import CpuOptions, compile_cpu
+
+    metadata = _metadata(module, target)
+    with passes.measure("generate code"):
+        code = compile_cpu(module, target, CpuOptions(options.fp_fusion))
+    metadata |= {
+        "symbol": code.symbol,
+        "scratch_bytes": code.scratch_bytes,
+        "asserts": [list(each) for each in code.asserts],
+    }
+    return {
+        "plan": code.plan.encode(),
+        "llvm": code.llvm.encode(),
+        "object": code.code,
+        "metadata": json.dumps(metadata).encode(),
+    }
 
 
 def _metadata(module: Module, target: Target) -> dict[str, Any]:

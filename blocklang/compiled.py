@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from blocklang.codegen.targets import GpuTarget, Target
+from blocklang.codegen.targets import CpuTarget, GpuTarget, Target
 from blocklang.options import Options
 from blocklang.runtime import module as gpu_module
+from blocklang.runtime.cpu import HostFunction
 
 _BINARY = ("cubin", "object")
 
@@ -50,33 +51,40 @@ class Resources:
 
 
 class Stages(Mapping[str, Any]):
-    """The kernel at every stage of its compilation, by name; machine code as bytes, all else as
-    text.
+    """The kernel at every stage of its compilation, by name; machine code as bytes, else text.
+
+    Stages that are seldom looked at are made when they are: `made` has a function for each.
     """
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
+    def __init__(
+        self, files: Mapping[str, bytes], made: Mapping[str, Callable[[], str]] | None = None
+    ) -> None:
         self._files = {k: v for k, v in files.items() if k != "metadata"}
+        self._made = dict(made or {})
 
     def __getitem__(self, stage: str) -> Any:
+        if stage in self._made:
+            return self._made[stage]()
         if stage not in self._files:
-            raise KeyError(f"there is no stage {stage!r}; there are: {', '.join(self._files)}")
+            raise KeyError(f"there is no stage {stage!r}; there are: {', '.join(self)}")
         contents = self._files[stage]
         return contents if stage in _BINARY else contents.decode()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
+        return iter([*self._files, *self._made])
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._files) + len(self._made)
 
 
 class CompiledKernel:
     """One kernel for one target and one specialisation.
 
     `asm` maps stages to texts (`source`, `bl`, `ir`, then `layout`, `shared`, `llvm`, `ptx`,
-    `cubin` for GPUs and `llvm`, `host`, `object` for CPUs); `resources` and `metadata` tell what
-    it needs. `parameters` are the runtime arguments that the machine code takes, as (index of the
-    kernel's parameter, type); `constants` are the values that are compiled in, by parameter.
+    `cubin` for GPUs and `plan` (the loop nests), `llvm`, `host`, `object` for CPUs); `resources`
+    and `metadata` tell what it needs. `parameters` are the runtime arguments that the machine code
+    takes, as (index of the kernel's parameter, type); `constants` are the values that are compiled
+    in, by parameter.
     """
 
     def __init__(
@@ -87,12 +95,16 @@ class CompiledKernel:
         names: Sequence[str],
         device: int = -1,
         constants: Mapping[str, Any] | None = None,
+        made: Mapping[str, Callable[[], str]] | None = None,
     ) -> None:
         self.target = target
         self.options = options
         self.device = device
         self.constants = dict(constants or {})
-        self.asm = Stages(files)
+        texts = dict(made or {})
+        if isinstance(target, CpuTarget):
+            texts["host"] = self._assembly
+        self.asm = Stages(files, texts)
         self.metadata: dict[str, Any] = json.loads(files["metadata"])
         self.name: str = self.metadata["name"]
         arguments = self.metadata["arguments"]
@@ -120,11 +132,23 @@ class CompiledKernel:
         )
 
     @cached_property
-    def host_function(self) -> Any:
+    def host_function(self) -> HostFunction:
         """The kernel loaded into this process."""
-        from blocklang.codegen.cpu.host import load
+        from blocklang.codegen.cpu.host import LoadedCode
 
-        return load(self.asm["object"], self.metadata)
+        code = LoadedCode(self.asm["object"], self.metadata["symbol"])
+        scratch = self.metadata["scratch_bytes"]
+        return HostFunction(self.name, code.address, scratch, self._explain, code)
+
+    def _explain(self, status: int) -> str:
+        place, message = self.metadata["asserts"][status - 1]
+        return f"assertion failed at {place}: {message}"
+
+    def _assembly(self) -> str:
+        from blocklang.codegen.cpu.host import assembly
+
+        assert isinstance(self.target, CpuTarget)
+        return assembly(self.asm["llvm"], self.target)
 
     def launch_host(self, grid: tuple[int, int, int], slots: int) -> None:
         """Run every program of the grid on the CPU; `slots` is the address of the packed

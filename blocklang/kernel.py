@@ -149,9 +149,12 @@ class JitFunction:
             )
         where = parse_target(target)
         files = compile_module(module, where, chosen, passes)
-        texts = {"source": tree.source.encode(), "bl": unparse(tree).encode()}
+        texts = {"source": tree.source.encode()}
         names = [parameter.name for parameter in tree.parameters]
-        return CompiledKernel(where, chosen, {**texts, **files}, names, device, bound.constexprs)
+        return CompiledKernel(
+            where, chosen, {**texts, **files}, names, device, bound.constexprs,
+            {"bl": lambda: unparse(tree)},
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"<kernel {self.__name__}>"
