@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
+from operator import eq
 from typing import Any
 
-from blocklang.ir.types import BlockType, DType, PointerType
+from blocklang.ir.types import (
+    DTYPES,
+    BlockType,
+    DType,
+    PointerType,
+    element_type,
+    f8e4m3,
+    f8e5m2,
+    f16,
+    f32,
+    f64,
+)
 
 from .builtins.shape import trans
 from .values import Tensor
@@ -21,35 +34,16 @@ ATTRIBUTES: dict[str, Callable[[Tensor], Any]] = {
 """Attributes of runtime values."""
 
 
-def _of_dtype(query: Callable[[DType], Any]) -> Callable[[Any], Any]:
-    """An attribute of dtypes; pointers and blocks do not have it."""
-    return lambda type: query(type) if isinstance(type, DType) else None
-
-
 class Query:
     """A method of a type without arguments, such as `is_floating()`."""
 
-    __blocklang_query__ = True
-
-    def __init__(self, name: str, answer: Any) -> None:
+    def __init__(self, name: str, answer: bool) -> None:
         self.__name__ = name
         self.answer = answer
 
-    def __call__(self) -> Any:
+    def __call__(self) -> bool:
+        """The answer."""
         return self.answer
-
-
-def _query(name: str, test: Callable[[Any], bool]) -> Callable[[Any], Query]:
-    return lambda type: Query(name, test(type))
-
-
-def _is(name: str, test: Callable[[DType], bool]) -> tuple[str, Callable[[Any], Query]]:
-    return name, _query(name, lambda type: isinstance(type, DType) and test(type))
-
-
-def _bits(type: Any) -> int | None:
-    element = type.element if isinstance(type, BlockType) else type
-    return int(element.bits)
 
 
 TYPE_ATTRIBUTES: dict[str, Callable[[Any], Any]] = {
@@ -57,37 +51,34 @@ TYPE_ATTRIBUTES: dict[str, Callable[[Any], Any]] = {
     "scalar": lambda t: t.element if isinstance(t, BlockType) else t,
     "shape": lambda t: t.shape if isinstance(t, BlockType) else None,
     "numel": lambda t: prod(t.shape) if isinstance(t, BlockType) else None,
-    "primitive_bitwidth": _bits,
+    "primitive_bitwidth": lambda t: element_type(t).bits,
     "itemsize": lambda t: t.bytes if isinstance(t, DType) else None,
-    "name": _of_dtype(lambda d: d.language_name),
-    "int_bitwidth": _of_dtype(lambda d: d.bits if d.is_integer else None),
-    "fp_mantissa_width": _of_dtype(lambda d: d.mantissa if d.is_float else None),
-    **dict(
-        (
-            _is("is_floating", lambda d: d.is_float),
-            _is("is_int", lambda d: d.is_integer),
-            _is("is_int_signed", lambda d: d.is_integer and d.is_signed),
-            _is("is_int_unsigned", lambda d: d.is_integer and not d.is_signed),
-            _is("is_bool", lambda d: d.is_bool),
-            _is("is_fp8", lambda d: d.is_float8),
-            _is("is_fp8e4nv", lambda d: d.name == "f8e4m3"),
-            _is("is_fp8e5", lambda d: d.name == "f8e5m2"),
-            _is("is_fp16", lambda d: d.name == "f16"),
-            _is("is_bf16", lambda d: d.name == "bf16"),
-            _is("is_fp32", lambda d: d.name == "f32"),
-            _is("is_fp64", lambda d: d.name == "f64"),
-            _is("is_standard_floating", lambda d: d.is_float and not d.is_float8),
-            *(
-                _is(f"is_{sign}int{bits}", lambda d, s=sign, b=bits: (
-                    d.is_integer and d.bits == b and d.is_signed == (s == "") and not d.is_bool
-                ))
-                for sign in ("", "u")
-                for bits in (8, 16, 32, 64)
-            ),
-            _is("is_int1", lambda d: d.is_bool),
-        )
-    ),
-    "is_ptr": _query("is_ptr", lambda t: isinstance(t, PointerType)),
-    "is_block": _query("is_block", lambda t: isinstance(t, BlockType)),
-}  # fmt: skip
+    "name": lambda t: t.language_name if isinstance(t, DType) else None,
+    "int_bitwidth": lambda t: t.bits if isinstance(t, DType) and t.is_integer else None,
+    "fp_mantissa_width": lambda t: t.mantissa if isinstance(t, DType) and t.is_float else None,
+}
 """Attributes and methods of types; None where a type does not have one."""
+
+
+def _query(name: str, test: Callable[[Any], bool]) -> None:
+    TYPE_ATTRIBUTES[name] = lambda type: Query(name, test(type))
+
+
+def _query_dtype(name: str, test: Callable[[DType], bool]) -> None:
+    _query(name, lambda type: isinstance(type, DType) and test(type))
+
+
+_query("is_ptr", lambda type: isinstance(type, PointerType))
+_query("is_block", lambda type: isinstance(type, BlockType))
+_query_dtype("is_floating", lambda dtype: dtype.is_float)
+_query_dtype("is_int", lambda dtype: dtype.is_integer)
+_query_dtype("is_int_signed", lambda dtype: dtype.is_integer and dtype.is_signed)
+_query_dtype("is_int_unsigned", lambda dtype: dtype.is_integer and not dtype.is_signed)
+_query_dtype("is_bool", lambda dtype: dtype.is_bool)
+_query_dtype("is_fp8", lambda dtype: dtype.is_float8)
+_query_dtype("is_standard_floating", lambda dtype: dtype.is_float and not dtype.is_float8)
+_TRITON_NAMES = {f8e4m3: "fp8e4nv", f8e5m2: "fp8e5", f16: "fp16", f32: "fp32", f64: "fp64"}
+for _dtype in DTYPES.values():
+    # Triton asks for integers by the full name and for floats by the short one: is_int8, is_fp16.
+    _name = _dtype.language_name if _dtype.is_integer else _TRITON_NAMES.get(_dtype, _dtype.name)
+    _query_dtype(f"is_{_name}", partial(eq, _dtype))

@@ -15,7 +15,6 @@ from blocklang.ir.types import DType
 from .errors.types import CompileTimeOperation, CompileTimeRequired
 from .values import Tensor, describe, is_number, literal
 
-
 Item = TypeVar("Item")
 Static = Annotated[Item, "known at compile time"]
 """The type of a parameter of a function of the language that takes a compile-time value."""
@@ -31,7 +30,7 @@ class constexpr:
     __slots__ = ("value",)
 
     def __init__(self, value: Any) -> None:
-        self.value = value.value if isinstance(value, constexpr) else value
+        self.value: Any = value.value if isinstance(value, constexpr) else value
 
     def __class_getitem__(cls, item: Any) -> type[constexpr]:
         return cls
@@ -99,7 +98,7 @@ def binary(spelling: str, left: Any, right: Any) -> Any:
         return BINARY[spelling](left, right)
     except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise CompileTimeOperation(
-            problem=f"{describe(left)} {spelling} {describe(right)}: {error}",
+            problem=f"{_shown(left)} {spelling.replace('_', ' ')} {_shown(right)}: {error}",
             instead="this is computed at compile time, with Python's rules",
         ) from None
 
@@ -110,9 +109,15 @@ def unary(spelling: str, value: Any) -> Any:
         return UNARY[spelling](value)
     except TypeError as error:
         raise CompileTimeOperation(
-            problem=f"{spelling} {describe(value)}: {error}",
+            problem=f"{spelling} {_shown(value)}: {error}",
             instead="this is computed at compile time, with Python's rules",
         ) from None
+
+
+def _shown(value: Any) -> str:
+    """A compile-time value as a kernel would write it, if it is short."""
+    written = repr(value) if isinstance(value, str) else text(value)
+    return written if len(written) <= 40 else describe(value)
 
 
 def _check_size(spelling: str, left: Any, right: Any) -> None:
@@ -123,7 +128,7 @@ def _check_size(spelling: str, left: Any, right: Any) -> None:
     if growth > _LARGEST_BITS or repeats:
         problem = "the result is too large" if grows else "only numbers can be multiplied"
         raise CompileTimeOperation(
-            problem=f"{describe(left)} {spelling} {describe(right)}: {problem}",
+            problem=f"{_shown(left)} {spelling} {_shown(right)}: {problem}",
             instead="this is computed at compile time",
         )
 

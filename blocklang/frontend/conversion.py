@@ -50,18 +50,21 @@ def convert_number(number: Number, target: DType) -> Number | None:
     """A known number in another dtype, as a cast gives it; None where that is not defined."""
     if target.is_bool:
         return int(number != 0)
-    if target.is_integer and isinstance(number, float):
-        if not math.isfinite(number) or not target.minimum <= int(number) <= target.maximum:
-            return None
+    if (
+        target.is_integer
+        and isinstance(number, float)
+        and not (math.isfinite(number) and target.minimum <= int(number) <= target.maximum)
+    ):
+        return None
     return normalize(number, target)
 
 
 def _cast_pointer(value: Tensor, source: Element, target: Element) -> Tensor:
     if isinstance(source, PointerType) and target == i1:
         return cast(bitcast(value, i64), i1)
-    if source.bits == target.bits and (isinstance(target, PointerType) or target.is_integer):
-        if isinstance(source, PointerType) or source.is_integer:
-            return bitcast(value, target)
+    both_plain = all(isinstance(t, PointerType) or t.is_integer for t in (source, target))
+    if source.bits == target.bits and both_plain:
+        return bitcast(value, target)
     raise BadCast(
         source=element_text(source),
         target=element_text(target),

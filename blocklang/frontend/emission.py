@@ -107,7 +107,8 @@ def elementwise(op: type[Elementwise], *operands: Tensor, **attributes: Any) -> 
     computed = _evaluate(op, operands, attributes)
     if computed is not None:
         return computed
-    return emit(op(*map(ir, operands), loc=location(), **attributes))
+    build: Callable[..., Operation] = op  # the parts of an op are known to its own class only
+    return emit(build(*map(ir, operands), loc=location(), **attributes))
 
 
 def convert(op: type[Elementwise], operand: Tensor, type: Type, **attributes: Any) -> Tensor:
@@ -146,8 +147,7 @@ def _truth_type(operand: Tensor) -> Type:
 
 
 def _numpy_scalar(operand: Tensor) -> Any:
-    assert isinstance(operand.dtype, DType)
-    return operand.dtype.numpy.type(operand.known)
+    return operand.number.numpy.type(operand.known)
 
 
 @contextmanager

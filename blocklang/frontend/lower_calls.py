@@ -1,9 +1,9 @@
 """Calls: of the language's functions, of Python's at compile time, and of functions in kernels.
 
 A function is compiled once for each combination of argument types and compile-time arguments, into
-an IR function that `call` ops name; `inline` puts its body in their place. Tuples are passed leaf by
-leaf. What a function returns that is known at compile time is not passed but remembered. A function
-that only rearranges its arguments needs no call at all.
+an IR function that `call` ops name; `inline` puts its body in their place. Tuples are passed leaf
+by leaf. What a function returns that is known at compile time is not passed but remembered. A
+function that only rearranges its arguments needs no call at all.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Calls(LoweringBase):
             return with_leaves(known.value, iter(given))
         op = Call(
             known.function.name,
-            [emission.ir(leaf) for leaf in passed],
+            tuple(emission.ir(leaf) for leaf in passed),
             loc=location,
             result_types=known.function.result_types,
         )
@@ -159,7 +159,7 @@ class Calls(LoweringBase):
             value = None if ended is None else ended.value
             results = tuple(leaf for leaf in runtime_leaves(value) if leaf.handle is not None)
             trivial = not function.block.ops
-            returned = [emission.ir(leaf) for leaf in results]
+            returned = tuple(emission.ir(leaf) for leaf in results)
             builder.insert(Return(returned, loc=ended.location if ended else tree.location))
         function.result_types = tuple(leaf.type for leaf in results)
         arguments = tuple(function.arguments)

@@ -21,8 +21,14 @@ from . import constexpr, emission, merge, operators, shapes, syntax
 from .attributes import ATTRIBUTES, TYPE_ATTRIBUTES
 from .builtins import METHODS
 from .builtins.python import iterate
-from .conversion import tensor
-from .errors.names import BadSubscript, NotCallable, UnknownAttribute
+from .conversion import tensor, truth
+from .errors.names import (
+    BadSubscript,
+    NotCallable,
+    RepeatedArgument,
+    UnknownAttribute,
+    UnknownKeyword,
+)
 from .errors.types import BranchTypes
 from .lower_base import LoweringBase
 from .values import BoundMethod, Tensor, describe, is_number, same
@@ -137,7 +143,7 @@ class Expressions(LoweringBase):
             return operators.select(
                 condition, self.evaluate(node.then), self.evaluate(node.otherwise)
             )
-        decision = emission.ir(operators.truth(condition))
+        decision = emission.ir(truth(condition))
         then, otherwise = Region(), Region()
         with emission.inside(then):
             left = self.evaluate(node.then)
@@ -233,20 +239,23 @@ class Expressions(LoweringBase):
             index = slice(bound(part.lower), bound(part.upper), bound(part.step))
         else:
             index = bound(part)
-        try:
-            if others:
-                raise TypeError("tuples have one dimension: use x[0][1]")
-            return value[index]
-        except (TypeError, IndexError, ValueError) as error:
+        if others:
             raise BadSubscript(
-                problem=f"{describe(value)}: {error}",
+                problem=f"{describe(value)} has one dimension", instead="write x[0][1]"
+            )
+        try:
+            return value[index]
+        except (TypeError, IndexError, ValueError):
+            shown = constexpr.text(index)
+            raise BadSubscript(
+                problem=f"{shown} is no index of {describe(value)}",
                 instead=f"its indices are 0 to {len(value) - 1}" if value else "it has no items",
             ) from None
 
     def _subscript_block(self, value: Tensor, node: syntax.Subscript) -> Tensor:
-        axis, rank = 0, len(value.shape)
+        rank = len(value.shape)
         full = sum(isinstance(index, syntax.Slice) for index in node.indices)
-        for index in node.indices:
+        for axis, index in enumerate(node.indices):
             if isinstance(index, syntax.Slice):
                 if (index.lower, index.upper, index.step) != (None, None, None):
                     raise self._block_subscript("a block cannot be sliced", index)
@@ -254,7 +263,6 @@ class Expressions(LoweringBase):
                 value = shapes.expand_dims(value, axis)
             else:
                 raise self._block_subscript("a block cannot be indexed", index)
-            axis += 1
         if full > rank:
             raise BadSubscript(
                 problem=f"{full} ':' for {describe(value)}, whose rank was {rank}",
@@ -286,7 +294,8 @@ class Expressions(LoweringBase):
         keywords = {keyword.name: self.evaluate(keyword.value) for keyword in node.keywords}
         if isinstance(function, BoundMethod):
             receiver = node.function.value if isinstance(node.function, syntax.Attribute) else node
-            function, arguments = function.function, [function.value, *arguments]
+            method = function
+            function, arguments = method.function, [method.value, *arguments]
             places.insert(0, receiver)
         try:
             return self.call(function, arguments, keywords)
@@ -306,7 +315,8 @@ class Expressions(LoweringBase):
         name = getattr(error, "argument", None)
         for keyword in node.keywords:
             if keyword.name == name:
-                return keyword.value.location
+                about_name = isinstance(error, UnknownKeyword | RepeatedArgument)
+                return keyword.location if about_name else keyword.value.location
         signature = getattr(function, "__blocklang_signature__", None)
         names = [p.name for p in signature.parameters] if signature is not None else []
         if name in names and names.index(name) < len(places):

@@ -45,6 +45,8 @@ class Plan:
     carried: dict[str, Any]
     dropped: set[str] = field(default_factory=set)
     """Candidates that the body assigns before it uses them: they need not be carried."""
+    settled: set[str] = field(default_factory=set)
+    """Candidates that were once left out since the body did not change them."""
 
     @property
     def initial(self) -> list[Tensor]:
@@ -117,9 +119,10 @@ class Loops(Statements):
 
             def build(initial: list[Tensor]) -> Sequence[Value]:
                 self._yield(plan, ends, region)
-                handles = [emission.ir(value) for value in initial]
+                handles = tuple(emission.ir(value) for value in initial)
                 loc = node.location
-                op = For(*bounds, handles, num_stages=num_stages, loc=loc, regions=[region])
+                lower, upper, step = bounds
+                op = For(lower, upper, step, handles, num_stages, loc=loc, regions=[region])
                 return emission.builder().insert(op).results
 
             return ends, build
@@ -163,10 +166,10 @@ class Loops(Statements):
             # After a break the condition is not evaluated again: it may load from memory.
             builder, then, otherwise = self.session.builder, Region(), Region()
             with emission.inside(then):
-                builder.insert(Yield([emission.ir(literal(False))], loc=node.location))
+                builder.insert(Yield((emission.ir(literal(False)),), loc=node.location))
             with emission.inside(otherwise):
                 truth = self._while_condition(node)
-                builder.insert(Yield([emission.ir(truth)], loc=node.location))
+                builder.insert(Yield((emission.ir(truth),), loc=node.location))
             return emission.emit(
                 If(emission.ir(self._broken()), loc=node.location, result_types=[i1],
                    regions=[then, otherwise])
@@ -219,9 +222,9 @@ class Loops(Statements):
 
             def build(initial: list[Tensor]) -> Sequence[Value]:
                 self._yield(plan, ends, body)
-                handles = [emission.ir(value) for value in initial]
+                handles = tuple(emission.ir(value) for value in initial)
                 with emission.inside(before):
-                    leave = Condition(decision, before.block.arguments, loc=node.location)
+                    leave = Condition(decision, tuple(before.block.arguments), loc=node.location)
                     emission.builder().insert(leave)
                 op = While(handles, loc=node.location, regions=[before, body])
                 return emission.builder().insert(op).results
@@ -350,6 +353,12 @@ class Loops(Statements):
                 plan.carried[name] = value
                 changed = True
                 continue
+            if name not in plan.settled and _unchanged(end, arguments[name]):
+                # Only assigned where a compile-time condition does not hold.
+                plan.settled.add(name)
+                del plan.carried[name]
+                changed = True
+                continue
             better = self._better_types(name, plan, end)
             if better is None:
                 if any(a.uses for a in (*arguments[name], *mirrored.get(name, ()))):
@@ -425,11 +434,19 @@ class Loops(Statements):
                         value = adapt(constexpr.runtime_value(last), first.type)
                         assert value is not None
                         handles.append(emission.ir(value))
-            emission.builder().insert(Yield(handles, loc=emission.location()))
+            emission.builder().insert(Yield(tuple(handles), loc=emission.location()))
 
 
 def _is_runtime(value: Any) -> bool:
     return bool(runtime_leaves(value))
+
+
+def _unchanged(end: Any, arguments: Sequence[Value]) -> bool:
+    """Whether a carried value is, after an iteration, what it was before."""
+    ends = runtime_leaves(end)
+    return len(ends) == len(arguments) and all(
+        tensor.handle is argument for tensor, argument in zip(ends, arguments, strict=True)
+    )
 
 
 def same_types(left: Any, right: Any) -> bool:

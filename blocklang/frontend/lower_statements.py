@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from blocklang.ir.core import Region
-from blocklang.ir.diagnostics import CompileError
+from blocklang.ir.diagnostics import CompileError, located
 from blocklang.ir.location import Location
 
-from . import analysis, constexpr, emission, merge, operators, syntax
+from . import analysis, constexpr, conversion, emission, merge, syntax
 from .builtins.debug import device_assert
 from .builtins.python import iterate
 from .errors.names import WrongUnpacking
@@ -144,7 +144,7 @@ class Statements(LoweringBase):
             instead = "select elements with where(), or reduce it: 'max(x, axis=0) != 0'"
             raise NotACondition(node.location, found=describe(value), instead=instead)
         before, self.session.builder.loc = self.session.builder.loc, node.location
-        truth = operators.truth(value)
+        truth = conversion.truth(value)
         self.session.builder.loc = before
         return truth
 
@@ -261,7 +261,8 @@ class Statements(LoweringBase):
             self.runtime_for(node, iterable)
             return
         self.session.builder.loc = node.iterable.location
-        items = iterate(iterable)
+        with located(node.iterable.location):
+            items = iterate(iterable)
         statements: list[syntax.Statement] = []
         for item in items:
             statements.append(Bind(node.target, item, location=node.location))

@@ -94,7 +94,7 @@ def finish_if(condition: Value, then: Region, otherwise: Region, value: Any) -> 
     merged = merged_leaves(value)
     for region, side in ((then, "left"), (otherwise, "right")):
         with emission.inside(region):
-            yielded = [emission.ir(getattr(leaf, side)) for leaf in merged]
+            yielded = tuple(emission.ir(getattr(leaf, side)) for leaf in merged)
             builder.insert(Yield(yielded, loc=builder.loc))
     types: Sequence[Type] = [leaf.type for leaf in merged]
     op = If(condition, loc=builder.loc, result_types=types, regions=[then, otherwise])

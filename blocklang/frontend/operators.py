@@ -6,7 +6,6 @@ only compile-time values are combined with is in `constexpr`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from blocklang.ir.ops.elementwise import (
@@ -27,13 +26,13 @@ from blocklang.ir.ops.elementwise import (
     Subtract,
     Xor,
 )
-from blocklang.ir.types import DTYPES, DType, PointerType, f32, i64
+from blocklang.ir.types import DTYPES, PointerType, f32, i64
 
 from . import emission, typing_rules
 from .conversion import bitcast, cast, tensor, truth, weak
 from .errors.types import OperandType, OperandTypes
 from .shapes import broadcast
-from .values import Tensor, describe, is_number, literal, literal_dtype
+from .values import Tensor, describe, is_number, literal_dtype
 
 ARITHMETIC: dict[str, type[Binary]] = {"+": Add, "-": Subtract, "*": Multiply}
 DIVISION: dict[str, type[Binary]] = {"/": Divide, "//": Divide, "%": Remainder}
@@ -123,28 +122,25 @@ def promote(
 
 def _divide(operator: str, left: Any, right: Any) -> Tensor:
     left, right = promote(operator, left, right, division=True)
-    is_float = isinstance(left.dtype, DType) and left.dtype.is_float
-    if operator == "//" and is_float:
+    if operator == "//" and left.number.is_float:
         raise _operand_types(operator, left, right, "write floor(x / y)")
-    if operator == "/" and not is_float:
+    if operator == "/" and not left.number.is_float:
         left, right = cast(left, f32), cast(right, f32)
     return emission.elementwise(DIVISION[operator], left, right)
 
 
 def _bitwise(operator: str, left: Any, right: Any) -> Tensor:
     # As in Triton, a literal counts with its own dtype here: int8 & 1 is int32.
-    left, right = (
-        value if isinstance(value, Tensor) else literal(value) for value in (left, right)
-    )
-    if left.dtype.is_float or right.dtype.is_float:
+    first, second = tensor(left), tensor(right)
+    if first.number.is_float or second.number.is_float:
         raise _operand_types(operator, left, right, "convert floats with .to(int32), or bitcast")
-    common = typing_rules.integer_promotion(left.dtype, right.dtype)
-    if operator == ">>" and left.dtype.is_signed and not common.is_signed:
+    common = typing_rules.integer_promotion(first.number, second.number)
+    if operator == ">>" and first.number.is_signed and not common.is_signed:
         # The sign of the left operand decides which bits enter, whatever the common dtype is.
         signed = DTYPES[f"i{common.bits}"]
-        both = broadcast(cast(left, signed), cast(right, signed))
+        both = broadcast(cast(first, signed), cast(second, signed))
         return cast(emission.elementwise(ShiftRight, *both), common)
-    both = broadcast(cast(left, common), cast(right, common))
+    both = broadcast(cast(first, common), cast(second, common))
     return emission.elementwise(BITS[operator], *both)
 
 
@@ -155,9 +151,9 @@ def _pointer_arithmetic(operator: str, left: Any, right: Any) -> Tensor:
     if operator not in ("+", "-") or _is_pointer(offset) or (swapped and operator == "-"):
         raise _operand_types(operator, left, right, instead)
     offset = tensor(offset)
-    if offset.dtype.is_float:
+    if offset.number.is_float:
         raise _operand_types(operator, left, right, "convert the offset with .to(int32)")
-    if not offset.dtype.is_signed and offset.dtype.bits < 64:
+    if not offset.number.is_signed and offset.number.bits < 64:
         offset = cast(offset, i64)
     if operator == "-":
         offset = emission.elementwise(Negate, offset)
@@ -165,7 +161,7 @@ def _pointer_arithmetic(operator: str, left: Any, right: Any) -> Tensor:
 
 
 def _is_pointer(value: Any) -> bool:
-    return isinstance(value, Tensor) and isinstance(value.dtype, PointerType)
+    return isinstance(value, Tensor) and value.is_pointer
 
 
 def _check_operands(operator: str, left: Any, right: Any) -> None:
@@ -177,6 +173,3 @@ def _operand_types(operator: str, left: Any, right: Any, instead: str) -> Operan
     return OperandTypes(
         operator=operator, left=describe(left), right=describe(right), instead=instead
     )
-
-
-Operator = Callable[[str, Any, Any], Any]

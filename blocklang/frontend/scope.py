@@ -15,11 +15,12 @@ from types import ModuleType
 from typing import Any
 
 from blocklang.ir.location import Location
-from blocklang.ir.types import BlockType, DType, PointerType
+from blocklang.ir.types import DTYPES, BlockType, DType, PointerType
 
 from . import syntax
 from .builtins import BUILTINS
-from .builtins.python import PYTHON
+from .builtins.math import PropagateNan
+from .builtins.python import PYTHON, TEXT_FUNCTIONS
 from .constexpr import constexpr
 from .errors.names import MaybeUnassigned, UnknownAttribute, UnknownName, UnusableValue
 from .values import Tensor, Unset, compiled_function, describe, is_language_function
@@ -77,7 +78,7 @@ class Scope:
         else:
             return self.usable(found, name)
         if self.sees_language:
-            for table in (LANGUAGE_TYPES, BUILTINS, PYTHON_NAMES):
+            for table in (LANGUAGE_TYPES, TEXT_FUNCTIONS, BUILTINS, PYTHON_NAMES):
                 if name in table:
                     return table[name]
         raise self._unknown(name)
@@ -104,9 +105,11 @@ class Scope:
         if is_usable(value):
             return value
         instead = "pass it as an argument of the kernel"
+        what = describe(value)
         if callable(value):
+            what = "a Python class" if isinstance(value, type) else "a Python function"
             instead = "decorate it with @blocklang.jit to call it from kernels"
-        raise UnusableValue(name=name, what=describe(value), instead=instead)
+        raise UnusableValue(name=name, what=what, instead=instead)
 
     def module_attribute(self, module: Any, name: str) -> Any:
         """`module.name`, of a module or an enumeration."""
@@ -135,5 +138,11 @@ def is_usable(value: Any) -> bool:
         return False
 
 
-LANGUAGE_TYPES: dict[str, Any] = {"constexpr": constexpr, "tensor": Tensor}
+LANGUAGE_TYPES: dict[str, Any] = {
+    "constexpr": constexpr,
+    "tensor": Tensor,
+    "PropagateNan": PropagateNan,
+    **DTYPES,
+    **{dtype.language_name: dtype for dtype in DTYPES.values()},
+}
 """Types and dtypes by the names that `.bl` files use."""

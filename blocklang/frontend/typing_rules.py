@@ -34,7 +34,7 @@ def common_dtype(
     weak_right: bool = False,
     division: str = "",
 ) -> DType:
-    """The dtype in which `left` and `right` are combined; `division` is the spelling of `/ // %`."""
+    """The dtype in which two are combined; `division` is the spelling of `/ // %`, if it is one."""
     if weak_left != weak_right:
         weak, strong = (left, right) if weak_left else (right, left)
         if kind(weak) <= kind(strong):

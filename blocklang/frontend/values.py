@@ -64,6 +64,18 @@ class Tensor:
         return element_type(self.type)
 
     @property
+    def number(self) -> DType:
+        """The dtype of what is known to be no pointer."""
+        dtype = self.dtype
+        assert isinstance(dtype, DType)
+        return dtype
+
+    @property
+    def is_pointer(self) -> bool:
+        """Whether the elements are pointers."""
+        return isinstance(self.dtype, PointerType)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The shape; () for scalars and pointers."""
         return shape_of(self.type)
@@ -83,7 +95,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Unset:
-    """What a variable holds where no single value exists; reading it is an error with these texts."""
+    """What a variable holds where no single value exists; reading it is an error."""
 
     reason: str
     instead: str
@@ -219,7 +231,8 @@ def describe(value: Any) -> str:
     if isinstance(value, BlockType):
         return f"the type of {type_text(value)}"
     if isinstance(value, tuple):
-        return f"a tuple of {len(value)}" if value else "an empty tuple"
+        items = "item" if len(value) == 1 else "items"
+        return f"a tuple of {len(value)} {items}" if value else "an empty tuple"
     if isinstance(value, str | int | float) and not isinstance(value, enum.Enum):
         kind = {str: "string", bool: "bool", int: "integer", float: "float"}[type(value)]
         return f"the compile-time {kind} {value!r}"

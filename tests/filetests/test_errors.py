@@ -10,9 +10,12 @@ from types import ModuleType
 import pytest
 
 from blocklang.frontend import errors
+from blocklang.frontend.lower import declared_types, lower_kernel
 from blocklang.frontend.python import parse_python
 from blocklang.frontend.text import load_file
 from blocklang.ir.diagnostics import CompileError, UserError, catalogue, render
+from blocklang.ir.parser import parse as parse_ir
+from blocklang.ir.types import Type
 
 FOLDER = Path(__file__).parent / "errors"
 MARK = "# expected:"
@@ -26,7 +29,29 @@ def parse(path: Path) -> None:
         parse_python(runpy.run_path(str(path))["kernel"])
 
 
-ACTIONS: dict[str, Callable[[Path], None]] = {"syntax": parse}
+def lower(path: Path) -> None:
+    """Compile the last kernel of a case; a Python case also gives the `types` of its arguments."""
+    if path.suffix == ".bl":
+        *_, kernel = load_file(path).kernels.values()
+        lower_kernel(kernel, declared_types(kernel))
+    else:
+        case = runpy.run_path(str(path))
+        types = {name: read_type(text) for name, text in case["types"].items()}
+        lower_kernel(parse_python(case["kernel"]), types)
+
+
+def read_type(text: str) -> Type:
+    """The type of an argument as IR text writes it."""
+    (argument,) = parse_ir(f"kernel @k(%x: {text}) {{\n return\n}}").kernel.arguments
+    return argument.type
+
+
+ACTIONS: dict[str, Callable[[Path], None]] = {
+    "syntax": parse,
+    "names": lower,
+    "types": lower,
+    "operations": lower,
+}
 """What is done with the cases of a folder."""
 
 CASES = sorted(path for group in ACTIONS for path in (FOLDER / group).glob("*.*"))

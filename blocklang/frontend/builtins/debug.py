@@ -51,7 +51,7 @@ def device_print(prefix: Static[Any], *args: Any, hex: Static[bool] = False) -> 
     values = [tensor(value, "what is printed") for value in args]
     emission.builder().insert(
         DevicePrint(
-            text(prefix), [emission.ir(value) for value in values], hex=bool(hex),
+            text(prefix), tuple(emission.ir(value) for value in values), hex=bool(hex),
             loc=emission.location(),
         )
     )  # fmt: skip

@@ -22,13 +22,14 @@ from blocklang.ir.op import REGISTRY
 from blocklang.ir.ops.elementwise import (
     Divide,
     Elementwise,
+    Exp,
     FusedMultiplyAdd,
     Maximum,
     Minimum,
     Sqrt,
     Unary,
 )
-from blocklang.ir.types import DType, PointerType, bf16, f16, f32
+from blocklang.ir.types import DType, Element, PointerType, bf16, f16, f32
 
 from .registry import blame, builtin
 
@@ -67,8 +68,7 @@ def _derive(op: type[Elementwise]) -> None:
             return _float_function(op, name, x)
         operand = tensor(x, f"the argument of {name}()")
         _number(name, operand, "x")
-        dtype = operand.dtype
-        assert isinstance(dtype, DType)
+        dtype = operand.number
         return emission.elementwise(op, cast(operand, common_dtype(dtype, dtype)))
 
     takes = "floats" if op.domain == "float" else "numbers"
@@ -86,7 +86,7 @@ for _op in list(REGISTRY.values()):
 
 
 def _number(function: str, value: Tensor, argument: str) -> None:
-    if isinstance(value.dtype, PointerType):
+    if value.is_pointer:
         raise blame(
             argument,
             WrongArgumentType(
@@ -214,9 +214,7 @@ def convert(input: Any, dtype: Any, rounding: Any, keep_bits: Any) -> Tensor:
         return bitcast(value, dtype)
     if rounding is not None:
         source = value.dtype
-        narrows = isinstance(dtype, DType) and isinstance(source, DType)
-        narrows = narrows and source.is_float and dtype.is_float and dtype.bits < source.bits
-        if rounding not in ("rtne", "rtz") or not narrows:
+        if rounding not in ("rtne", "rtz") or not _narrows(source, dtype):
             raise blame(
                 "fp_downcast_rounding",
                 BadCast(
@@ -228,6 +226,12 @@ def convert(input: Any, dtype: Any, rounding: Any, keep_bits: Any) -> Tensor:
     return cast(value, dtype, rounding or "")
 
 
+def _narrows(source: Element, target: Element) -> bool:
+    if isinstance(source, PointerType) or isinstance(target, PointerType):
+        return False
+    return source.is_float and target.is_float and target.bits < source.bits
+
+
 @builtin(method=True)
 def sigmoid(x: Any) -> Tensor:
     """Return `1 / (1 + exp(-x))` of floats.
@@ -236,14 +240,9 @@ def sigmoid(x: Any) -> Tensor:
     """
     operand = float_operand("sigmoid", x, "x")
     wide = cast(operand, f32) if operand.dtype in (f16, bf16) else operand
-    exponential = emission.elementwise(REGISTRY_EXP, operators.unary("-", wide))
+    exponential = emission.elementwise(Exp, operators.unary("-", wide))
     result = operators.binary("/", 1.0, operators.binary("+", 1.0, exponential))
     return cast(result, operand.dtype)
-
-
-REGISTRY_EXP = next(
-    op for op in REGISTRY.values() if issubclass(op, Elementwise) and op.language == "exp"
-)
 
 
 @builtin

@@ -65,9 +65,9 @@ def _hint(function: str, field: str, input: Any, values: Any) -> Tensor:
         )
     if value.known is not None:
         return value
-    return emission.emit(
-        Hint(emission.ir(value), loc=emission.location(), **{field: tuple(numbers)})
-    )
+    op = Hint(emission.ir(value), loc=emission.location())
+    op.attributes[field] = numbers
+    return emission.emit(op)
 
 
 @builtin

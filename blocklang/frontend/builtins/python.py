@@ -18,6 +18,7 @@ from blocklang.frontend.values import Range, Tensor, describe, leaves
 from .debug import device_print
 from .loops import range_
 from .math import maximum, minimum
+from .reduce import max_, min_
 from .registry import BUILTINS, call_builtin
 
 PYTHON: dict[Any, Callable[..., Any]] = {}
@@ -148,6 +149,30 @@ def _print(prefix: Any = "", *values: Any) -> None:
 @_enter(constexpr)
 def _constexpr(value: Any) -> Any:
     return static_value(value, "the argument of constexpr()")
+
+
+TEXT_FUNCTIONS: dict[str, Callable[..., Any]] = {}
+"""Names that the language and Python share, for `.bl` files, where one name must do for both."""
+
+
+def _share(name: str, reduction: Callable[..., Any]) -> None:
+    """Let a name mean a function of a block, and Python's function of scalars and numbers."""
+    plain = PYTHON[getattr(builtins, name)]
+
+    def shared(*arguments: Any, **keywords: Any) -> Any:
+        blocks = any(isinstance(value, Tensor) and value.is_block for value in arguments)
+        if keywords or blocks or (arguments and isinstance(arguments[0], tuple)):
+            return call_builtin(reduction, arguments, keywords)
+        return plain(*arguments)
+
+    shared.__name__ = name
+    shared.__blocklang_signature__ = reduction.__blocklang_signature__  # type: ignore[attr-defined]
+    PYTHON[shared] = TEXT_FUNCTIONS[name] = shared
+
+
+_share("abs", BUILTINS["abs"])
+_share("max", max_)
+_share("min", min_)
 
 
 def compile_time(function: Any) -> Any:

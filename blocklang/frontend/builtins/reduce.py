@@ -16,7 +16,7 @@ from blocklang.ir.ops.control import Yield
 from blocklang.ir.ops.elementwise import Add, And, Compare, Maximum, Minimum, Or, Select, Xor
 from blocklang.ir.ops.program import Arange
 from blocklang.ir.ops.reduce import Reduce
-from blocklang.ir.types import BlockType, DType, PointerType, bf16, f32, i32
+from blocklang.ir.types import BlockType, bf16, f32, i32
 
 from .creation import check_dtype
 from .math import float_operand
@@ -41,7 +41,7 @@ def reduction(
     else:
         position = normalize_axis(axis, rank, inputs[0])
     builder, location = emission.builder(), emission.location()
-    handles = [emission.ir(value) for value in inputs]
+    handles = tuple(emission.ir(value) for value in inputs)
     region = Region()
     elements = [value.dtype for value in inputs] * 2
     arguments = [
@@ -49,7 +49,7 @@ def reduction(
     ]
     with emission.inside(region):
         combined = combine(arguments[: len(inputs)], arguments[len(inputs) :])
-        builder.insert(Yield([emission.ir(value) for value in combined], loc=location))
+        builder.insert(Yield(tuple(emission.ir(value) for value in combined), loc=location))
     op = builder.insert(Reduce(handles, position, loc=location, regions=[region]))
     results = tuple(Tensor(result.type, result) for result in op.results)
     if not keep_dims:
@@ -70,7 +70,7 @@ def _elementwise(op: type[Any]) -> Combine:
 
 def _numbers(function: str, input: Any) -> Tensor:
     value = block(function, input)
-    if isinstance(value.dtype, PointerType):
+    if value.is_pointer:
         raise blame(
             "input",
             OperandType(
@@ -78,7 +78,7 @@ def _numbers(function: str, input: Any) -> Tensor:
             ),
         )
     # The 8-bit floats are only stored and converted.
-    return cast(value, f32) if value.dtype.is_float8 else value
+    return cast(value, f32) if value.number.is_float8 else value
 
 
 @builtin(method=True, name="sum")
@@ -97,8 +97,7 @@ def sum_(
     Example: `total = bl.sum(x, axis=0)`
     """
     value = _numbers("sum", input)
-    assert isinstance(value.dtype, DType)
-    result = typing_rules.sum_dtype(value.dtype) if dtype is None else check_dtype(dtype)
+    result = typing_rules.sum_dtype(value.number) if dtype is None else check_dtype(dtype)
     wide = typing_rules.accumulation_dtype(result)
     (total,) = reduction([cast(cast(value, result), wide)], axis, _elementwise(Add), keep_dims)
     return cast(total, result)
@@ -108,10 +107,9 @@ def _extremum(
     function: str, input: Any, axis: Any, indices: Any, tie_break_left: Any, keep_dims: Any
 ) -> Any:
     value = _numbers(function, input)
-    assert isinstance(value.dtype, DType)
     largest = function in ("max", "argmax")
     if not indices:
-        value = cast(value, typing_rules.extremum_dtype(value.dtype))
+        value = cast(value, typing_rules.extremum_dtype(value.number))
         op = Maximum if largest else Minimum
         return reduction([value], axis, _elementwise(op), keep_dims)[0]
     value = cast(value, f32) if value.dtype == bf16 else value
@@ -228,7 +226,7 @@ def xor_sum(input: Any, axis: Static[int | None] = None, keep_dims: Static[bool]
     Example: `checksum = bl.xor_sum(words, axis=0)`
     """
     value = _numbers("xor_sum", input)
-    if value.dtype.is_float:
+    if value.number.is_float:
         raise blame(
             "input",
             OperandType(
@@ -241,9 +239,7 @@ def xor_sum(input: Any, axis: Static[int | None] = None, keep_dims: Static[bool]
 
 
 @builtin(method=True)
-def reduce(
-    input: Any, axis: Static[int], combine_fn: Any, keep_dims: Static[bool] = False
-) -> Any:
+def reduce(input: Any, axis: Static[int], combine_fn: Any, keep_dims: Static[bool] = False) -> Any:
     """Combine all elements along `axis` (None: all of them) with `combine_fn`.
 
     `input` is a block or a tuple of blocks of one shape; with n blocks, `combine_fn` takes n left
@@ -285,7 +281,8 @@ def softmax(
     float_operand("softmax", x, "x")
     value = block("softmax", x, "x")
     axis = normalize_axis(0 if dim is None else dim, len(value.shape), x, "dim")
-    largest = max_(value, axis, keep_dims=True)
+    keep = len(value.shape) > 1
+    largest = max_(value, axis, keep_dims=keep)
     exponential = BUILTINS["exp"](operators.binary("-", value, largest))
-    total = sum_(exponential, axis, keep_dims=True)
+    total = sum_(exponential, axis, keep_dims=keep)
     return BUILTINS["fdiv"](exponential, total, ieee_rounding)

@@ -64,7 +64,8 @@ class Signature:
             elif remaining:
                 bound[parameter.name] = remaining.pop(0)
         if remaining:
-            expected = len(self.parameters)
+            count = len(self.parameters)
+            expected = f"{count} argument{'s' * (count != 1)}"
             raise TooManyArguments(
                 function=self.name,
                 expected=expected,
@@ -75,7 +76,8 @@ class Signature:
             if name not in self.by_name:
                 raise self._unknown(name)
             if name in bound:
-                raise RepeatedArgument(function=self.name, name=name, parameters=self.listed)
+                repeated = RepeatedArgument(function=self.name, name=name, parameters=self.listed)
+                raise blame(name, repeated)
             bound[name] = value
         for parameter in self.parameters:
             if parameter.name not in bound and parameter.default is REQUIRED:
@@ -87,7 +89,7 @@ class Signature:
     def _unknown(self, name: str) -> CompileError:
         close = get_close_matches(name, self.by_name, 1)
         instead = f"did you mean '{close[0]}'?" if close else f"its parameters are: {self.listed}"
-        return UnknownKeyword(function=self.name, name=name, instead=instead)
+        return blame(name, UnknownKeyword(function=self.name, name=name, instead=instead))
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -186,9 +188,9 @@ class blaming:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, CompileError) and error.location is None:
-            if not hasattr(error, "argument"):
-                error.argument = self.argument  # type: ignore[attr-defined]
+        is_open = isinstance(error, CompileError) and error.location is None
+        if is_open and not hasattr(error, "argument"):
+            error.argument = self.argument  # type: ignore[union-attr]
 
 
 def blame(argument: str, error: CompileError) -> CompileError:

@@ -26,9 +26,15 @@ def normalize_axis(axis: Any, rank: int, found: Any, argument: str = "axis") -> 
         AxisOutOfRange(
             axis=axis,
             found=describe(found),
-            instead=f"its axes are 0 to {rank - 1}" if rank else "scalars have no axes",
+            instead=_axes_text(rank),
         ),
     )
+
+
+def _axes_text(rank: int) -> str:
+    if rank < 2:
+        return "its only axis is 0" if rank else "scalars have no axes"
+    return f"its axes are 0 to {rank - 1}"
 
 
 def block(function: str, value: Any, argument: str = "input") -> Tensor:

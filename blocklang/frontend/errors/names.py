@@ -10,7 +10,7 @@ class NameFamily(UserError):
 
 
 class UnknownName(NameFamily, code="BL201"):
-    """A name must be a parameter, assigned before its use, or defined in the file outside of the kernel."""
+    """A name is a parameter, assigned before its use, or defined in the file around the kernel."""
 
     message = "'{name}' is not defined"
     help = "{instead}"
@@ -37,7 +37,7 @@ class MaybeUnassigned(NameFamily, code="BL203"):
 
 
 class UnusableValue(NameFamily, code="BL204"):
-    """Kernels can use numbers, strings, dtypes, tuples, functions and modules of the file around them.
+    """Kernels can use numbers, strings, dtypes, tuples, functions and modules around them.
 
     Everything else lives on the host: pass it as an argument.
     """
@@ -74,7 +74,7 @@ class MissingArgument(NameFamily, code="BL207"):
 class TooManyArguments(NameFamily, code="BL208"):
     """A call has at most as many arguments as the function has parameters."""
 
-    message = "{function}() takes {expected} positional arguments at most, and got {found}"
+    message = "{function}() takes at most {expected}, and got {found}"
     help = "its parameters are: {parameters}"
     example = "program_id(0, 1)"
 
@@ -88,7 +88,7 @@ class RepeatedArgument(NameFamily, code="BL209"):
 
 
 class RecursiveCall(NameFamily, code="BL210"):
-    """Functions are inlined into the kernel, so they cannot call themselves, directly or in a circle."""
+    """Functions are inlined into the kernel, so they cannot call themselves, nor in a circle."""
 
     message = "'{name}' calls itself"
     help = "write a loop"

@@ -10,7 +10,7 @@ class TypeFamily(UserError):
 
 
 class OperandTypes(TypeFamily, code="BL301"):
-    """Operators take numbers and blocks of numbers of fitting types; pointers take `+ integer` and `- integer`."""
+    """Operators take numbers and blocks of numbers; pointers take `+ integer` and `- integer`."""
 
     message = "'{operator}' cannot be applied to {left} and {right}"
     help = "{instead}"
@@ -52,7 +52,7 @@ class IntegerTooLarge(TypeFamily, code="BL305"):
 
 
 class ShapeMismatch(TypeFamily, code="BL306"):
-    """Shapes are aligned at their last dimension; each pair of sizes must be equal, or one of them 1."""
+    """Shapes are aligned at their last dimension; sizes that meet are equal, or one is 1."""
 
     message = "shapes {left} and {right} do not fit together: dimension {dimension} is {a} and {b}"
     help = "add dimensions of size 1 with x[:, None] or x[None, :]"
@@ -79,7 +79,7 @@ class CompileTimeRequired(TypeFamily, code="BL308"):
 
 
 class NotACondition(TypeFamily, code="BL309"):
-    """`if` and `while` decide for the whole program, so they need one truth value; a block has many."""
+    """`if` and `while` decide for the whole program, so they need one truth value, not a block."""
 
     message = "the condition is {found}; expected one truth value"
     help = "{instead}"
@@ -119,7 +119,7 @@ class KernelReturnsValue(TypeFamily, code="BL313"):
 
 
 class CompileTimeChange(TypeFamily, code="BL314"):
-    """Strings, dtypes, functions and None exist at compile time only; a loop at run time cannot change them."""
+    """Strings, dtypes, functions and None exist at compile time only; no loop can change them."""
 
     message = (
         "'{name}' changes in a loop from {before} to {after}, which exists at compile time only"
@@ -137,7 +137,7 @@ class WrongArgumentType(TypeFamily, code="BL315"):
 
 
 class BadCast(TypeFamily, code="BL316"):
-    """Numbers convert to any dtype; pointers to 64-bit integers and back; bitcasts keep the width."""
+    """Numbers convert to any dtype, pointers to 64-bit integers; bitcasts keep the width."""
 
     message = "{source} cannot be converted to {target}"
     help = "{instead}"
