@@ -21,6 +21,10 @@ from blocklang.runtime.specialise import ArgumentFacts
 ALIGNMENT = 16
 
 
+class Unbound(CompileError):
+    """A parameter has neither a type nor a value yet: the caller must say more."""
+
+
 @dataclass
 class Bound:
     """Parameters by name: the type (or the value) of each, and what is known of it."""
@@ -163,7 +167,7 @@ def bind_signature(
 def _bind_default(tree: syntax.Function, parameter: syntax.Parameter, bound: Bound) -> None:
     value = default_value(tree, parameter, Bound)
     if value is Bound:
-        raise CompileError(
+        raise Unbound(
             f"the compile-time parameter {parameter.name!r} of {tree.name} has no value",
             parameter.location,
             f"give it one: constexprs={{{parameter.name!r}: ...}}, or -D {parameter.name}=... with blc",
@@ -178,7 +182,7 @@ def _bind_runtime(
     declared = annotated_type(parameter.annotation, bound.constexprs)
     entry = signature.get(name, facts.get("value", declared))
     if entry is None and name not in signature:
-        raise CompileError(
+        raise Unbound(
             f"the type of {name!r} is not known",
             parameter.location,
             f"state it: signature={{{name!r}: '*fp32:16'}}, or --signature {name}=*fp32:16 with blc",
