@@ -128,7 +128,7 @@ def compile_module(
     if isinstance(target, GpuTarget) and (tool := ptxas()) is not None:
         assembler_version = assembler.version(tool)
     key = cache.key(
-        text, repr(target), options.text, __version__, llvm.version(), assembler_version
+        text, repr(target), options.text, _compiler(), llvm.version(), assembler_version
     )
     store = cache.Cache()
     files = _load(store, key) if passes is None else None
@@ -143,6 +143,16 @@ def compile_module(
         # The list of names comes last: an entry without it was interrupted.
         store.put(key, {**files, "names": " ".join(files).encode()})
     return files
+
+
+@lru_cache(maxsize=1)
+def _compiler() -> str:
+    """The version of this compiler: its number, and its files, which change while it is worked
+    on.
+    """
+    folder = Path(__file__).parent
+    files = [(str(path.relative_to(folder)), path.stat()) for path in folder.rglob("*.py")]
+    return repr((__version__, sorted((n, s.st_size, s.st_mtime_ns) for n, s in files)))
 
 
 def _load(store: cache.Cache, key: str) -> dict[str, bytes] | None:
