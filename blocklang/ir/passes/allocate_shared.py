@@ -1,0 +1,116 @@
+"""allocate-shared: gives each shared-memory buffer its place.
+
+Buffers that are never live at the same time share bytes, once they are too many to be cheap: what
+shares bytes needs a barrier more, so small sums are spent. Placing the largest first, each as low as
+it fits, wastes little on interval graphs and is deterministic. A buffer that is handed on, as a
+loop-carried value for instance, keeps its place for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from blocklang.ir.analysis.liveness import Interval, live_intervals
+from blocklang.ir.core import Function, Module
+from blocklang.ir.diagnostics import CompileError
+from blocklang.ir.location import Location
+from blocklang.ir.ops.shared import SharedAccess, SharedAlloc
+from blocklang.ir.types import SharedType
+
+from .manager import Pass
+
+ALIGNMENT = 16
+LISTED_BUFFERS = 8
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A placed buffer and the source line that asked for it."""
+
+    offset: int
+    bytes: int
+    location: Location
+
+
+@dataclass(frozen=True)
+class AllocateShared(Pass):
+    """Place all buffers; `limit` is the most bytes that a program may have (0: any number).
+
+    As long as all buffers together take at most `spare` bytes, each has its own. The sum becomes the attribute `shared_bytes` of each function.
+    """
+
+    limit: int = 0
+    spare: int = 2048
+    name: ClassVar[str] = "allocate-shared"
+
+    def _run(self, module: Module) -> None:
+        for function in module.functions.values():
+            _place(function, self.spare)
+            found = buffers(function)
+            total = max((b.offset + b.bytes for b in found), default=0)
+            function.attributes["shared_bytes"] = total
+            if self.limit and total > self.limit:
+                raise _too_much(function, total, self.limit, found)
+
+
+def buffers(function: Function) -> list[Buffer]:
+    """All placed buffers of a function, in order."""
+    return [Buffer(op.offset, _bytes(op), op.loc) for op in _allocations(function)]
+
+
+def _allocations(function: Function) -> list[SharedAlloc]:
+    return [op for op in function.walk() if isinstance(op, SharedAlloc)]
+
+
+def _bytes(op: SharedAlloc) -> int:
+    kind = op.results[0].type
+    assert isinstance(kind, SharedType)
+    return kind.bytes
+
+
+def _place(function: Function, spare: int) -> None:
+    allocations = _allocations(function)
+    shares = sum(_bytes(op) + _alignment(op) for op in allocations) > spare
+    lives = live_intervals(function, [op.results[0] for op in allocations])
+    placed: list[tuple[SharedAlloc, Interval]] = []
+    # `sorted` is stable: buffers of one size stay in the order of the text.
+    for op in sorted(allocations, key=_bytes, reverse=True):
+        is_local = all(isinstance(user, SharedAccess) for user in op.results[0].users)
+        life = lives[op.results[0]] if is_local else Interval(0, 1 << 62)
+        taken = [other for other, its in placed if not shares or its.interferes(life)]
+        op.offset = _lowest_fit(op, taken)
+        placed.append((op, life))
+
+
+def _lowest_fit(op: SharedAlloc, taken: Sequence[SharedAlloc]) -> int:
+    alignment = _alignment(op)
+    offset = 0
+    for other in sorted(taken, key=lambda each: each.offset):
+        if other.offset >= offset + _bytes(op):
+            break
+        end = other.offset + _bytes(other)
+        offset = max(offset, -(-end // alignment) * alignment)
+    return offset
+
+
+def _alignment(op: SharedAlloc) -> int:
+    kind = op.results[0].type
+    assert isinstance(kind, SharedType)
+    users = [user for user in op.results[0].users if isinstance(user, SharedAccess)]
+    return max([ALIGNMENT, *(user.vector * kind.element.bytes for user in users)])
+
+
+def _too_much(function: Function, total: int, limit: int, found: list[Buffer]) -> CompileError:
+    largest = sorted(found, key=lambda b: b.bytes, reverse=True)
+    notes = [(f"{b.bytes} bytes at offset {b.offset} are for this", b.location) for b in largest]
+    rest = len(notes) - LISTED_BUFFERS
+    if rest > 0:
+        notes[LISTED_BUFFERS:] = [(f"{rest} smaller buffers are not listed", function.loc)]
+    return CompileError(
+        f"kernel {function.name} needs {total} bytes of shared memory, the target has {limit}",
+        function.loc,
+        "use smaller blocks, or fewer stages",
+        tuple(notes),
+    )
