@@ -29,7 +29,6 @@ LAUNCHES, ROUNDS = 3000, 9
 @blocklang.jit
 def empty(a, b, c, n, s0, s1, s2, s3):
     """Does nothing."""
-    pass  # noqa: PIE790 (a kernel of nothing but its documentation would look unfinished)
 
 
 def microseconds(launch: Callable[[], object]) -> float:

@@ -6,6 +6,7 @@ import triton.language as tl
 
 @triton.jit
 def softmax(x, y, row_stride, n, BLOCK: tl.constexpr):
+    """As `examples/softmax.py` has it."""
     row = tl.program_id(0).to(tl.int64)
     cols = tl.arange(0, BLOCK)
     v = tl.load(x + row * row_stride + cols, mask=cols < n, other=-float("inf")).to(tl.float32)
@@ -15,6 +16,7 @@ def softmax(x, y, row_stride, n, BLOCK: tl.constexpr):
 
 @triton.jit
 def layernorm(x, y, w, b, mean_out, rstd_out, row_stride, n, eps, BLOCK: tl.constexpr):
+    """As `examples/layernorm.py` has it."""
     row = tl.program_id(0).to(tl.int64)
     cols = tl.arange(0, BLOCK)
     mask = cols < n
@@ -31,4 +33,5 @@ def layernorm(x, y, w, b, mean_out, rstd_out, row_stride, n, eps, BLOCK: tl.cons
 
 @triton.jit
 def empty(a, b, c, n, s0, s1, s2, s3):
+    """Does nothing."""
     pass
