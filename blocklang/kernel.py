@@ -187,7 +187,9 @@ def load(path: str | os.PathLike[str]) -> SimpleNamespace:
     """
     from blocklang.frontend import syntax
     from blocklang.frontend.text import load_file
+    from blocklang.parser_tables import prepare_parser
 
+    prepare_parser()
     scope = load_file(path)
     return SimpleNamespace(
         **{
