@@ -138,7 +138,10 @@ DEBUG: Variable[bool] = Variable(
     FLAG,
     default=False,
     default_text="off",
-    documentation="Compile kernels with their run-time checks, such as `device_assert`.",
+    documentation=(
+        "Compile kernels with their run-time checks, such as `device_assert`; and `blc` shows "
+        "where in the compiler a defect is."
+    ),
 )
 PTXAS: Variable[Path | None] = Variable(
     "BLOCKLANG_PTXAS",
