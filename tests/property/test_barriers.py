@@ -156,7 +156,7 @@ def test_buffers_that_share_bytes_keep_their_data(seed: int, steps: int) -> None
     generator = Conversions(seed)
     generator.steps(steps)
     module = generator.finish()
-    AllocateShared()(module)
+    AllocateShared(spare=0)(module)
     InsertBarriers()(module)
     ProveBarriers()(module)
     found = buffers(module.kernel)

@@ -226,6 +226,27 @@ def test_masks_that_always_hold() -> None:
     assert ranges[value(function, "not")] == Range(0, 0)
 
 
+def test_conversions_keep_what_fits() -> None:
+    function, ranges = analyze(
+        """
+        %few = rem %n, %ten : i32
+        %narrow = cast %few : i8
+        %unsigned = cast %few : u32
+        %any = cast %few : i1
+        %zero = constant {value = 0} : i32
+        %none = cast %zero : i1
+        %all = cast %ten : i1
+        %number = cast %f : i32""",
+        "%n: i32, %ten: i32 {minimum = 1, maximum = 10}, %f: f32",
+    )
+    assert ranges[value(function, "narrow")] == Range(-9, 9)
+    assert ranges[value(function, "unsigned")] == Range(0, 2**32 - 1)
+    assert ranges[value(function, "any")] == Range(0, 1)
+    assert ranges[value(function, "none")] == Range(0, 0)
+    assert ranges[value(function, "all")] == Range(1, 1)
+    assert ranges[value(function, "number")] == Range(-LARGEST - 1, LARGEST)
+
+
 def test_floats_and_pointers_have_no_range() -> None:
     function, ranges = analyze("%y = add %x, %x : f32", "%x: f32, %p: ptr<f32>")
     assert ranges[value(function, "y")] is None

@@ -1,9 +1,9 @@
 """allocate-shared: gives each shared-memory buffer its place.
 
-Buffers that are never live at the same time share bytes, once they are too many to be cheap: what
-shares bytes needs a barrier more, so small sums are spent. Placing the largest first, each as low as
-it fits, wastes little on interval graphs and is deterministic. A buffer that is handed on, as a
-loop-carried value for instance, keeps its place for itself.
+Buffers that are never live at the same time share bytes, unless all together take few: what shares
+bytes needs one more barrier. Placing the largest first, each as low as it fits, wastes little on
+interval graphs and is deterministic. A buffer that is handed on, as a loop-carried value for
+instance, keeps its place for itself.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Buffer:
 class AllocateShared(Pass):
     """Place all buffers; `limit` is the most bytes that a program may have (0: any number).
 
-    As long as all buffers together take at most `spare` bytes, each has its own. The sum becomes the attribute `shared_bytes` of each function.
+    As long as all buffers together take at most `spare` bytes, each has its own. The sum becomes
+    the attribute `shared_bytes` of each function.
     """
 
     limit: int = 0
