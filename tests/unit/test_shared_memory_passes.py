@@ -22,7 +22,7 @@ kernel @k(%x: block<32xi32, #block>, %c: i1, %n: i32) {num_warps = 1, shared_byt
 
 
 def kernel(body: str, total: int = 256) -> Module:
-    """A kernel of the ops in `body`, whose line `i` (from 0) is line `i` of `k.bl` where ` @` is."""
+    """A kernel of the ops in `body`; line `i` (from 0) is line `i` of `k.bl` where ` @` is."""
     numbered = [line.replace(" @", f" @{n}", 1) for n, line in enumerate(body.split("\n"))]
     places = "\n".join(f'@{n} = "k.bl":{n}:1-{n}:2' for n in range(1, len(numbered)))
     text = "\n".join([HEAD.replace("TOTAL", str(total)), *numbered, "return @0 }", places, ""])
