@@ -52,6 +52,16 @@ def _exact_fma(x: float, y: float, z: float) -> float:
 _scalar_fma: Callable[[float, float, float], float] = getattr(math, "fma", _exact_fma)
 
 
+def holds(wide: DType, narrow: DType) -> bool:
+    """Whether every number of `narrow` is one of `wide`, so that a conversion loses nothing."""
+    if wide.is_float and narrow.is_float:
+        exponents = [d.bits - d.mantissa for d in (wide, narrow)]
+        return wide.mantissa >= narrow.mantissa and exponents[0] >= exponents[1]
+    if wide.is_float:
+        return narrow.bits - (narrow.kind == "int") <= wide.mantissa + 1
+    return narrow.is_integer and wide.minimum <= narrow.minimum and narrow.maximum <= wide.maximum
+
+
 def convert(array: Array, target: DType, rounding: str = "rtne") -> Array:
     """`array` in the dtype `target`, as the op Cast defines it. Floats that do not fit an integer
     give some integer.

@@ -181,7 +181,7 @@ class _Parser:
         declared = kind.fields_of("operand")
         single = [f.name for f in declared if f.mode == "single"]
         found: dict[str, Any] = {}
-        while self.tokens[self.position][0] in ("value", "word"):
+        while self.tokens[self.position][0] == "value" or self.is_named():
             if self.tokens[self.position][0] == "value":
                 if not single:
                     raise self._error("one operand too many")
@@ -193,6 +193,11 @@ class _Parser:
             if not self.accept(","):
                 break
         return found
+
+    def is_named(self) -> bool:
+        """Whether `name =` follows: a word alone is the name of a region."""
+        kind = self.tokens[self.position][0]
+        return kind == "word" and self.tokens[self.position + 1][1] == "="
 
     def uses(self) -> tuple[Value, ...]:
         values = []

@@ -62,28 +62,44 @@ def rewrite(function: Function, rules: Iterable[Rule]) -> bool:
             continue
         assert isinstance(op, Op)
         if op.is_pure and not any(r.uses for r in op.results):
-            sources = [v.owner for v in op.operands]
+            again = _sources(op)
+            _forget(op, pending)
             op.erase()
-            pending.update((s, None) for s in sources if isinstance(s, Operation))
+            pending.update(again)
             changed = True
             continue
         kind = type(op)
         if kind not in by_class:
             by_class[kind] = [r for r in rules if issubclass(kind, r.classes)]
+        if not by_class[kind]:
+            continue
+        builder = Builder.before(op)
+        start = builder.index
         for each in by_class[kind]:
-            again = [user for result in op.results for user in result.users]
-            again += [v.owner for v in op.operands if isinstance(v.owner, Operation)]
-            builder = Builder.before(op)
-            start = builder.index
             replacement = each.apply(op, builder)
             if replacement is None:
                 assert builder.index == start, f"rule {each.name} built ops and gave up"
                 continue
             each.hits += 1
             changed = True
-            assert start is not None and builder.index is not None
-            again += op.parent.ops[start : builder.index]
+            again = dict.fromkeys(user for result in op.results for user in result.users)
+            again |= _sources(op)
+            for made in op.parent.ops[start : builder.index]:
+                again |= dict.fromkeys(made.walk())
+            _forget(op, pending)
             op.replace_with([replacement] if isinstance(replacement, Value) else replacement)
-            pending.update((o, None) for o in again)
+            pending.update(again)
             break
     return changed
+
+
+def _sources(op: Operation) -> dict[Operation, None]:
+    """The ops outside `op` that define what it and its regions read."""
+    inside = dict.fromkeys(op.walk())
+    owners = [value.owner for inner in inside for value in inner.operands]
+    return {o: None for o in owners if isinstance(o, Operation) and o not in inside}
+
+
+def _forget(op: Operation, pending: dict[Operation, None]) -> None:
+    for inner in op.walk():
+        pending.pop(inner, None)

@@ -2,23 +2,25 @@
 
 Constants go to the right of commutative ops, ops fold to an operand (`Op.fold`), pure elementwise
 ops on constants are evaluated with their `evaluate`, dead branches and loops that never run
-disappear.
+disappear. Rules keep types, layouts included, so that the pass runs at every stage.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy
 
-from blocklang.ir.builder import Builder, normalize
+from blocklang.ir.builder import Builder
+from blocklang.ir.compute import elementwise
 from blocklang.ir.core import Module, Operation, Result, Value
+from blocklang.ir.exact import holds
 from blocklang.ir.op import Op
 from blocklang.ir.ops.control import For, If
 from blocklang.ir.ops.elementwise import (
-    AddPointer,
+    Binary,
     Bitcast,
     Cast,
     Compare,
@@ -26,13 +28,17 @@ from blocklang.ir.ops.elementwise import (
     Elementwise,
     Maximum,
     Minimum,
+    Negate,
+    Not,
     Remainder,
     ShiftLeft,
     ShiftRight,
+    Subtract,
+    Xor,
 )
-from blocklang.ir.ops.memory import Load, Store
+from blocklang.ir.ops.memory import AtomicRMW, Load, Store
 from blocklang.ir.ops.program import Splat, constant_value
-from blocklang.ir.ops.shape import Broadcast, ExpandDims, Permute, Reshape
+from blocklang.ir.ops.shape import Broadcast, ConvertLayout, ExpandDims, Permute, Reshape
 from blocklang.ir.rewrite import Replacement, Rule, rewrite, rule
 from blocklang.ir.types import BlockType, DType, element_type
 
@@ -55,8 +61,62 @@ def constant_to_the_right(op: Elementwise, builder: Builder) -> Replacement:
     left, right = op.operands
     if constant_value(left) is None or constant_value(right) is not None:
         return None
-    swapped = type(op)(right, left, loc=op.loc, **op.attributes)
+    kind: Any = type(op)
+    swapped: Binary = kind(right, left, loc=op.loc, **op.attributes)
     return builder.insert(swapped).result
+
+
+_MIRRORED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq", "ne": "ne"}
+_INVERTED = {"lt": "ge", "ge": "lt", "gt": "le", "le": "gt", "eq": "ne", "ne": "eq"}
+_HOLDS_OF_EQUALS = ("eq", "le", "ge")
+
+
+@rule(Compare)
+def compared_constant_to_the_right(op: Compare, builder: Builder) -> Replacement:
+    """c < x -> x > c"""
+    if constant_value(op.left) is None or constant_value(op.right) is not None:
+        return None
+    mirrored = _MIRRORED[op.predicate]
+    return builder.insert(Compare(op.right, op.left, mirrored, loc=op.loc)).result
+
+
+@rule(Subtract, Xor, Compare, Minimum, Maximum)
+def equal_operands(op: Binary, builder: Builder) -> Replacement:
+    """x - x -> 0, x ^ x -> 0, x <= x -> true, x < x -> false (integers); minimum(x, x) -> x"""
+    if op.left is not op.right:
+        return None
+    if isinstance(op, Minimum | Maximum):
+        return op.left
+    kind, result = element_type(op.left.type), op.results[0].type
+    if not isinstance(kind, DType) or kind.is_float:
+        return None
+    holds_of_equals = isinstance(op, Compare) and op.predicate in _HOLDS_OF_EQUALS
+    return builder.constant(int(holds_of_equals), result)
+
+
+@rule(Negate, Not)
+def twice_inverted(op: Negate, builder: Builder) -> Replacement:
+    """-(-x) -> x, ~(~x) -> x"""
+    inner = _definition(op.operand)
+    return inner.operands[0] if type(inner) is type(op) else None
+
+
+@rule(Not)
+def inverted_comparison(op: Not, builder: Builder) -> Replacement:
+    """not (x < y) -> x >= y, for floats only == and != (NaN)"""
+    inner = _definition(op.operand)
+    if not isinstance(inner, Compare):
+        return None
+    kind = element_type(inner.left.type)
+    is_float = isinstance(kind, DType) and kind.is_float
+    if is_float and inner.predicate not in ("eq", "ne"):
+        return None
+    inverted = _INVERTED[inner.predicate]
+    return builder.insert(Compare(inner.left, inner.right, inverted, loc=op.loc)).result
+
+
+def _definition(value: Value) -> Operation | None:
+    return value.op if isinstance(value, Result) else None
 
 
 @rule(Elementwise)
@@ -65,8 +125,7 @@ def evaluate_constants(op: Elementwise, builder: Builder) -> Replacement:
     known = [constant_value(v) for v in op.operands]
     values = [k for k in known if k is not None]
     result = op.results[0].type
-    target = element_type(result)
-    if len(values) < len(known) or isinstance(op, AddPointer) or not isinstance(target, DType):
+    if len(values) < len(known) or not isinstance(element_type(result), DType):
         return None
     if _is_undefined(op, values):
         return None
@@ -76,29 +135,10 @@ def evaluate_constants(op: Elementwise, builder: Builder) -> Replacement:
         for v, k in zip(values, kinds, strict=True)
         if isinstance(k, DType)
     ]
-    with numpy.errstate(all="ignore"):
-        folded = _evaluate(op, arrays, target)
-    return builder.constant(folded, result)
-
-
-def _evaluate(op: Elementwise, arrays: list[numpy.ndarray], target: DType) -> int | float:
-    if isinstance(op, Bitcast):
-        return arrays[0].view(target.numpy)[()].item()  # type: ignore[no-any-return]
-    if isinstance(op, Cast):
-        value = arrays[0].item()
-        if target.is_bool:
-            return int(value != 0)
-        return float(value) if target.is_float else normalize(int(value), target)
-    extra = {"predicate": op.predicate} if isinstance(op, Compare) else {}
-    if (
-        isinstance(op, Minimum | Maximum)
-        and op.propagate_nan
-        and any(numpy.isnan(a) for a in arrays)
-    ):
-        return math.nan
-    value = op.evaluate(*arrays, **extra)
-    number = numpy.asarray(value).item()
-    return number if isinstance(number, float) else int(number)
+    folded = numpy.asarray(elementwise(op, arrays)).item()
+    # A constant has no NaN of certain bits.
+    is_lost = isinstance(op, Bitcast) and folded != folded
+    return None if is_lost else builder.constant(folded, result)
 
 
 def _is_undefined(op: Elementwise, values: list[int | float]) -> bool:
@@ -109,8 +149,6 @@ def _is_undefined(op: Elementwise, values: list[int | float]) -> bool:
         return isinstance(values[1], int) and values[1] == 0
     if isinstance(op, ShiftLeft | ShiftRight):
         return not 0 <= values[1] < kind.bits
-    if isinstance(op, Cast) and op.rounding != "rtne":
-        return True
     if isinstance(op, Cast) and isinstance(values[0], float):
         target = element_type(op.results[0].type)
         assert isinstance(target, DType)
@@ -119,7 +157,7 @@ def _is_undefined(op: Elementwise, values: list[int | float]) -> bool:
     return False
 
 
-@rule(Broadcast, ExpandDims, Reshape, Permute)
+@rule(Broadcast, ExpandDims, Reshape, Permute, ConvertLayout)
 def shape_of_splat(op: Op, builder: Builder) -> Replacement:
     """broadcast(splat(x)) -> splat(x), and likewise for the other shape ops and constants"""
     source, target = op.operands[0], op.results[0].type
@@ -135,51 +173,40 @@ def shape_of_splat(op: Op, builder: Builder) -> Replacement:
 def scalar_inside_splat(op: Elementwise, builder: Builder) -> Replacement:
     """op(splat(x), splat(y)) -> splat(op(x, y))"""
     result = op.results[0].type
-    scalars = [_splatted(v) for v in op.operands]
-    if not isinstance(result, BlockType) or not any(scalars):
-        return None
-    if not all(
-        s is not None or constant_value(v) is not None
-        for s, v in zip(scalars, op.operands, strict=True)
-    ):
+    sources = [_definition(v) for v in op.operands]
+    known = [constant_value(v) for v in op.operands]
+    is_same = [isinstance(s, Splat) or k is not None for s, k in zip(sources, known, strict=True)]
+    if not isinstance(result, BlockType) or not all(is_same) or None not in known:
         return None
     operands = [
-        s if s is not None else builder.constant(constant_value(v) or 0, element_type(v.type))
-        for s, v in zip(scalars, op.operands, strict=True)
+        builder.constant(number, element_type(value.type)) if number is not None else scalar
+        for value, number in zip(op.operands, known, strict=True)
+        for scalar in [_splatted(value)]
     ]
-    names = [f.name for f in op.fields_of("operand")]
-    scalar = type(op)(
-        **dict(zip(names, operands, strict=True)),
-        **op.attributes,
-        loc=op.loc,
-        result_types=[result.element],
-    )
+    kind: Any = type(op)
+    scalar = kind(*operands, loc=op.loc, result_types=[result.element], **op.attributes)
     return builder.splat(builder.insert(scalar).result, result)
 
 
 def _splatted(value: Value) -> Value | None:
-    is_splat = isinstance(value, Result) and isinstance(value.op, Splat)
-    return value.op.value if is_splat else None  # type: ignore[union-attr]
+    source = _definition(value)
+    return source.value if isinstance(source, Splat) else None
 
 
 @rule(Cast)
 def cast_of_cast(op: Cast, builder: Builder) -> Replacement:
-    """cast(cast(x: i1 or narrow integer) to wider) to T -> cast(x) to T, where the middle type
-    holds every value
-    """
-    source = op.operand
-    if not isinstance(source, Result) or not isinstance(source.op, Cast):
+    """cast(cast(x) to T) to U -> cast(x) to U, where T holds every number of the type of x"""
+    source = _definition(op.operand)
+    if not isinstance(source, Cast):
         return None
-    first, middle = element_type(source.op.operand.type), element_type(source.type)
+    first, middle = element_type(source.operand.type), element_type(source.result.type)
     assert isinstance(first, DType)
     assert isinstance(middle, DType)
-    if not (first.is_integer and middle.is_integer and first.bits < middle.bits):
+    if not holds(middle, first):
         return None
-    if first.is_signed and not middle.is_signed:
-        return None
-    return builder.insert(
-        Cast(source.op.operand, loc=op.loc, result_types=[op.results[0].type])
-    ).result
+    types = [op.results[0].type]
+    made = Cast(source.operand, op.rounding, loc=op.loc, result_types=types)
+    return builder.insert(made).result
 
 
 @rule(Load)
@@ -188,10 +215,12 @@ def load_with_known_mask(op: Load, builder: Builder) -> Replacement:
     known = constant_value(op.mask)
     if known is None:
         return None
-    if known == 0:
-        return op.other if op.other is not None else builder.constant(0, op.accessed)
-    attributes = dict(op.attributes)
-    return builder.insert(Load(op.pointer, loc=op.loc, **attributes)).result
+    if known:
+        return builder.insert(Load(op.pointer, loc=op.loc, **op.attributes)).result
+    if op.other is not None:
+        return op.other
+    is_number = isinstance(element_type(op.accessed), DType)
+    return builder.constant(0, op.accessed) if is_number else None
 
 
 @rule(Store)
@@ -203,6 +232,15 @@ def store_with_known_mask(op: Store, builder: Builder) -> Replacement:
     if known:
         builder.insert(Store(op.pointer, value=op.value, loc=op.loc, **op.attributes))
     return []
+
+
+@rule(AtomicRMW)
+def atomic_with_known_mask(op: AtomicRMW, builder: Builder) -> Replacement:
+    """atomic(p, v, true) -> atomic(p, v)"""
+    if not constant_value(op.mask):
+        return None
+    made = AtomicRMW(op.pointer, value=op.value, loc=op.loc, **op.attributes)
+    return builder.insert(made).result
 
 
 @rule(If)
@@ -223,6 +261,18 @@ def for_without_iterations(op: For, builder: Builder) -> Replacement:
     return list(op.initial)
 
 
+@rule(For)
+def for_with_one_iteration(op: For, builder: Builder) -> Replacement:
+    """for i in range(a, b, c) with a < b <= a + c -> the body with i = a"""
+    bounds = [constant_value(v) for v in (op.lower, op.upper, op.step)]
+    lower, upper, step = (b if b is not None else math.nan for b in bounds)
+    if not lower < upper <= lower + step:
+        return None
+    for argument, value in zip(op.body.block.arguments, (op.lower, *op.initial), strict=True):
+        argument.replace_all_uses_with(value)
+    return _splice(op.body.block.ops, builder)
+
+
 def _splice(ops: list[Operation], builder: Builder) -> list[Value]:
     *body, terminator = list(ops)
     for inner in body:
@@ -232,9 +282,23 @@ def _splice(ops: list[Operation], builder: Builder) -> list[Value]:
 
 
 CANONICALIZATIONS: list[Rule] = [
-    fold_to_operand, evaluate_constants, constant_to_the_right, shape_of_splat, scalar_inside_splat, cast_of_cast,
-    load_with_known_mask, store_with_known_mask, if_with_known_condition, for_without_iterations,
-]  # fmt: skip
+    fold_to_operand,
+    evaluate_constants,
+    constant_to_the_right,
+    compared_constant_to_the_right,
+    equal_operands,
+    twice_inverted,
+    inverted_comparison,
+    shape_of_splat,
+    scalar_inside_splat,
+    cast_of_cast,
+    load_with_known_mask,
+    store_with_known_mask,
+    atomic_with_known_mask,
+    if_with_known_condition,
+    for_without_iterations,
+    for_with_one_iteration,
+]
 
 
 @dataclass(frozen=True)

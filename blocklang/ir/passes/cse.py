@@ -36,7 +36,10 @@ def _merge(block: Block, outer: dict[Any, Op]) -> None:
             continue
         # Types make the key exact: 1, 1.0 and True are equal in Python; repr tells 0.0 from -0.0.
         attributes = tuple(repr(v) for v in op.attributes.values())
-        key = type(op), op.operands, op.segments, attributes, tuple(r.type for r in op.results)
+        operands = op.operands
+        if op.is_commutative:
+            operands = tuple(sorted(operands, key=id))
+        key = type(op), operands, op.segments, attributes, tuple(r.type for r in op.results)
         if key in known:
             op.replace_with(known[key].results)
         else:

@@ -26,6 +26,7 @@ from typing import ClassVar
 
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Module
+from blocklang.ir.exact import holds
 from blocklang.ir.expansions import (
     arithmetic,
     conversion,
@@ -138,7 +139,7 @@ class ExpandMath(Pass):
         assert isinstance(target, DType)
         x = Expression(builder, op.operand)
         if op.rounding == "rtz":
-            loses = source.is_float and target.is_float and not _holds(target, source)
+            loses = source.is_float and target.is_float and not holds(target, source)
             return (conversion.toward_zero(x, target) if loses else x.to(target)).value
         if source is target or self._is_native_cast(source, target):
             return None
@@ -179,12 +180,6 @@ def _from_integer(x: Expression, target: DType) -> Expression:
     if x.dtype.bits <= 16 or target is not bf16:
         return x.to(f32).to(target)
     return conversion.integer_to_float64(x).to(target)
-
-
-def _holds(wide: DType, dtype: DType) -> bool:
-    """Whether every number of one float format is one of the other."""
-    exponent_bits = [d.bits - d.mantissa for d in (wide, dtype)]
-    return wide.mantissa >= dtype.mantissa and exponent_bits[0] >= exponent_bits[1]
 
 
 def _is_narrow(dtype: DType) -> bool:

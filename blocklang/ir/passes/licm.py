@@ -1,7 +1,8 @@
 """licm: moves pure ops out of loops when their operands come from outside.
 
-Pure ops cannot trap on any target, so an op may run although the loop would not have; integer
-division stays, since a division by zero is undefined.
+Pure ops cannot trap on any target, so an op may run although the loop would not have. Only integer
+division stays where the divisor may be zero or minus one, which is undefined (the latter for the
+most negative number).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from blocklang.ir.core import Module, Region, Result, Value, is_inside
 from blocklang.ir.op import Op
 from blocklang.ir.ops.control import For, While
 from blocklang.ir.ops.elementwise import Divide, Remainder
+from blocklang.ir.ops.program import constant_value
+from blocklang.ir.types import DType, element_type
 
 from .manager import Pass
 
@@ -35,12 +38,19 @@ def _hoist(loop: Op, region: Region) -> None:
     assert loop.parent is not None
     for op in list(region.block.ops):
         assert isinstance(op, Op)
-        if not op.is_pure or op.regions or isinstance(op, Divide | Remainder):
+        if not op.is_pure or op.regions or _may_be_undefined(op):
             continue
         if any(_is_defined_in(v, region) for v in op.operands):
             continue
         op.detach()
         loop.parent.insert(loop.parent.ops.index(loop), op)
+
+
+def _may_be_undefined(op: Op) -> bool:
+    if not isinstance(op, Divide | Remainder):
+        return False
+    kind = element_type(op.right.type)
+    return isinstance(kind, DType) and kind.is_integer and constant_value(op.right) in (None, 0, -1)
 
 
 def _is_defined_in(value: Value, region: Region) -> bool:
