@@ -3,9 +3,10 @@ transactions.
 
 Threads run along the dimension in which addresses are contiguous, each with up to 16 bytes; lanes
 that are left over, and then warps, go to the other dimensions, so that a row is held by as few
-warps as possible (its reductions then need no shared memory). Accesses of one shape and order take
-the widest vector that any of them can use, since a conversion between them would cost more. The
-choice is the attribute `layout` of the op; `assign_layouts` makes it true.
+warps as possible (its reductions then need no shared memory). Accesses of one shape and order
+share a layout, since a conversion between them would cost more; its vector is the one with which
+all of them together need the fewest wavefronts. The choice is the attribute `layout` of the op;
+`assign_layouts` makes it true.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from blocklang.ir.types import BlockType, element_type
 from .manager import Pass
 
 MAX_ACCESS_BYTES = 16
+WAVEFRONT_BYTES = 128
+ISSUE_COST = 0.25
+"""An instruction's own cost, in wavefronts."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,39 @@ def _choose_layouts(function: Function) -> None:
         for op in function.walk()
         if isinstance(op, MemoryAccess) and isinstance(op.pointer.type, BlockType)
     ]
-    widest: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+    groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[MemoryAccess]] = {}
     for op in accesses:
-        shape, order = _shape(op), _order(op, axes)
-        vector = _vector(op, axes, order[0], num_warps)
-        widest[shape, order] = max(vector, widest.get((shape, order), 1))
-    for op in accesses:
-        shape, order = _shape(op), _order(op, axes)
-        op.layout = row_layout(shape, order, widest[shape, order], num_warps)
+        groups.setdefault((_shape(op), _order(op, axes)), []).append(op)
+    for (shape, order), group in groups.items():
+        usable = [
+            (_vector(op, axes, order[0], num_warps), element_type(op.accessed).bytes)
+            for op in group
+        ]
+        vector = cheapest_vector(usable)
+        for op in group:
+            op.layout = row_layout(shape, order, vector, num_warps)
+
+
+def cheapest_vector(accesses: Sequence[tuple[int, int]]) -> int:
+    """The number of consecutive elements that threads should hold, for accesses (widest vector,
+    bytes an element).
+
+    A warp's access takes one wavefront for each 128 bytes that it spans, touched or not, and an
+    issue slot. A thread with more elements than an access can move at once needs several, which
+    all span the same bytes.
+    """
+
+    def cost(vector: int) -> float:
+        total = 0.0
+        for widest, size in accesses:
+            instructions = 1 / min(vector, widest)
+            total += instructions * (
+                max(1.0, vector * size * WARP_SIZE / WAVEFRONT_BYTES) + ISSUE_COST
+            )
+        return total
+
+    candidates = [1 << bit for bit in range(max(v for v, _ in accesses).bit_length())]
+    return min(candidates, key=lambda vector: (cost(vector), -vector))
 
 
 def _shape(op: MemoryAccess) -> tuple[int, ...]:
@@ -72,6 +101,8 @@ def _vector(op: MemoryAccess, axes: AxisAnalysis, axis: int, num_warps: int) -> 
     size = element_type(op.accessed).bytes
     shape = _shape(op)
     wanted = min(axes.vector_width(op.pointer, axis, size), MAX_ACCESS_BYTES // size, shape[axis])
+    if op.mask is not None:
+        wanted = min(wanted, axes.mask_constancy(op.mask, axis))
     per_thread = math.prod(shape) // (WARP_SIZE * num_warps)
     return max(1, min(wanted, per_thread))
 
