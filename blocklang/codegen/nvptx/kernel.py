@@ -47,10 +47,17 @@ def emit_kernel(
         "entry:",
         *e.lines,
         "}",
-        f'attributes #0 = {{ nounwind "nvvm.reqntid"="{32 * num_warps}" }}',
+        f"attributes #0 = {{ nounwind {_bounds(num_warps)} }}",
         info.text() if info else "",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _bounds(num_warps: int) -> str:
+    """The launch bounds. Without `minctasm`, ptxas spills at 32 registers where it could use 64 or
+    255.
+    """
+    return f'"nvvm.reqntid"="{32 * num_warps}" "nvvm.minctasm"="1"'
 
 
 def _parameter(e: NvptxEmitter, argument: Argument) -> str:
