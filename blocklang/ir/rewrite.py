@@ -84,6 +84,8 @@ def rewrite(function: Function, rules: Iterable[Rule]) -> bool:
             changed = True
             again = dict.fromkeys(user for result in op.results for user in result.users)
             again |= _sources(op)
+            if op.parent_op is not None:
+                again[op.parent_op] = None  # may have lost its effects
             for made in op.parent.ops[start : builder.index]:
                 again |= dict.fromkeys(made.walk())
             _forget(op, pending)
