@@ -93,15 +93,15 @@ _DEFINE = _list(
     "-D",
     "--define",
     metavar="NAME=VALUE",
-    help="give a compile-time parameter its value: a number, true, false, none, a dtype (f32) or "
-    'a string; quoted ("f32") always a string',
+    help="give a compile-time parameter its value: a number, true, false, none, a dtype (`f32`) or "
+    "a string; in quotes of its own always a string",
 )
 _SIGNATURE = _list(
     "--signature",
     metavar="NAME=TYPE",
-    help="give a parameter its type where the source does not, in Triton's spelling: i32, *fp32, "
-    "*fp32:16 where it is divisible by 16; a number instead of a type is compiled in. Several are "
-    "separated by commas",
+    help="give a parameter its type where the source does not, in Triton's spelling: `i32`, "
+    "`*fp32`, `*fp32:16` where it is divisible by 16; a number instead of a type is compiled in. "
+    "Several are separated by commas",
 )
 _WARPS = Option(
     ("--num-warps",), "N", "warps of 32 threads that execute a program on a GPU", {"type": int}
@@ -190,9 +190,9 @@ RUN = Command(
                 Option(
                     ("arguments",),
                     "ARGUMENT=VALUE",
-                    "an argument of the kernel: a number, an array from a file (x=in.npy, "
-                    "x=in.npy:bf16), a new one (y=zeros:512x1000:f32; also ones, empty, random, "
-                    "arange), or one like another (y=empty:x)",
+                    "an argument of the kernel: a number, an array from a file (`x=in.npy`, "
+                    "`x=in.npy:bf16`), a new one (`y=zeros:512x1000:f32`; also ones, empty, "
+                    "random, arange), or one like another (`y=empty:x`)",
                     {"nargs": "*"},
                 ),
                 _KERNEL,
@@ -200,7 +200,7 @@ RUN = Command(
                     ("--grid",),
                     "GRID",
                     "the number of programs: one to three expressions separated by commas, of "
-                    "numbers, arguments, compile-time parameters, + - * // and cdiv(a, b)",
+                    "numbers, arguments, compile-time parameters, `+ - * //` and `cdiv(a, b)`",
                     {"required": True},
                 ),
                 _DEFINE,

@@ -107,14 +107,15 @@ def _gpu_lines(interface: Interface) -> list[str]:
     ]
     if not arguments:
         return lines
+    start = f"static inline void {prefix}_parameters("
     return [
         *lines,
         "",
         *_structure(interface),
         "",
         "/* Point `parameters` to the arguments, which must live until the launch returns. */",
-        f"static inline void {prefix}_parameters(struct {prefix}_arguments *arguments,",
-        f"                                       void *parameters[{upper}_ARGUMENTS])",
+        f"{start}struct {prefix}_arguments *arguments,",
+        f"{' ' * len(start)}void *parameters[{upper}_ARGUMENTS])",
         "{",
         *(f"    parameters[{i}] = &arguments->{a.member};" for i, a in enumerate(arguments)),
         "}",

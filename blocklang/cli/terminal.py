@@ -56,7 +56,9 @@ def table(
     from rich.table import Table
 
     stream = file or sys.stderr
-    grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD, title_style="bold")
+    # The title is no part of the table, which would break it at its own width.
+    say(title, stream)
+    grid = Table(box=SIMPLE_HEAD)
     for position, name in enumerate(header):
         grid.add_column(name, justify="right" if position in numbers else "left", no_wrap=True)
     for row in rows:
