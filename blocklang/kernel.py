@@ -11,7 +11,7 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, overload
 
-from blocklang.ir.diagnostics import CompileError
+from blocklang.errors import UnknownCompileOption
 from blocklang.options import DEFAULTS, Options
 from blocklang.runtime.arrays import HOST
 from blocklang.runtime.specialise import MISSING, Parameter, Specialisation
@@ -82,11 +82,12 @@ class JitFunction:
         return Launcher(self.__name__, self.parameters, options, self._compile_specialisation)
 
     def __getitem__(self, grid: Any) -> Callable[..., Any]:
-        return self._launcher[grid]  # type: ignore[no-any-return]
+        return self._launcher[grid]
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         raise TypeError(
-            f"{self.__name__} is a kernel: launch it with {self.__name__}[grid](...), or call it from another kernel"
+            f"{self.__name__} is a kernel: launch it with {self.__name__}[grid](...), or call it "
+            "from another kernel"
         )
 
     def warmup(self, *arguments: Any, grid: Any = (1,), **keywords: Any) -> Any:
@@ -138,9 +139,7 @@ class JitFunction:
 
         unknown = set(options) - set(DEFAULTS)
         if unknown:
-            raise CompileError(
-                f"unknown option {min(unknown)!r}", help=f"options: {', '.join(DEFAULTS)}"
-            )
+            raise UnknownCompileOption(name=min(unknown), known=", ".join(DEFAULTS))
         chosen = Options(**options)
         tree = self.__blocklang_function__
         with passes.measure("types and IR") if passes else nullcontext():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from blocklang.ir.diagnostics import CompileError
+from blocklang.errors import OptionOutOfRange, WarpsNotPowerOfTwo
 
 _MAX_WARPS = 32
 
@@ -29,13 +29,9 @@ class Options:
         for name, highest in (("num_warps", _MAX_WARPS), ("num_stages", 16)):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= highest:
-                raise CompileError(
-                    f"{name} is {value!r}", help=f"it is an integer from 1 to {highest}"
-                )
+                raise OptionOutOfRange(name=name, value=value, highest=highest)
         if self.num_warps & (self.num_warps - 1):
-            raise CompileError(
-                f"num_warps is {self.num_warps}", help="it is a power of two: 1, 2, 4, 8, 16 or 32"
-            )
+            raise WarpsNotPowerOfTwo(value=self.num_warps)
 
     @property
     def text(self) -> str:

@@ -12,17 +12,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from blocklang.errors import (
+    DefaultNotConstant,
+    FixedValue,
+    NotAType,
+    NotDivisible,
+    NoType,
+    NoValue,
+    UnknownParameter,
+)
 from blocklang.frontend import syntax
 from blocklang.frontend.constexpr import constexpr
-from blocklang.ir.diagnostics import CompileError
 from blocklang.ir.types import DType, PointerType, Type, dtype, is_dtype_spelling
 from blocklang.runtime.specialise import ArgumentFacts
 
 ALIGNMENT = 16
-
-
-class Unbound(CompileError):
-    """A parameter has neither a type nor a value yet: the caller must say more."""
 
 
 @dataclass
@@ -99,11 +103,7 @@ def _constant(node: syntax.Expression, scope: Mapping[str, Any]) -> Any:
         return dtype(node.name)
     if isinstance(node, syntax.Attribute):
         return getattr(_constant(node.value, scope), node.name)
-    raise CompileError(
-        "a default value must be a literal, a constant or a dtype",
-        node.location,
-        "pass the value at the launch",
-    )
+    raise DefaultNotConstant(node.location)
 
 
 def bind_facts(tree: syntax.Function, arguments: Sequence[ArgumentFacts]) -> Bound:
@@ -131,18 +131,18 @@ def _check_declared(parameter: syntax.Parameter, bound: Bound) -> None:
     facts, name = dict(parameter.facts), parameter.name
     value = facts.get("value")
     if value is not None and name in bound.types:
-        raise CompileError(
-            f"{name!r} must be {value}: the signature says so", parameter.location, f"pass {value}"
-        )
+        raise FixedValue(parameter.location, name=name, value=value)
     divisible = facts.get("divisible", 1)
     known = bound.facts.get(name, {}).get("divisible", 1)
     if name in bound.types and divisible > 1:
         if known % divisible:
-            raise CompileError(
-                f"{name!r} is not divisible by {divisible}, which the signature demands",
+            is_pointer = isinstance(bound.types[name], PointerType)
+            raise NotDivisible(
                 parameter.location,
-                f"pass {'an aligned array' if isinstance(bound.types[name], PointerType) else 'a multiple'}, "
-                f"or state less in the signature (launches know divisibility by {ALIGNMENT} at most)",
+                name=name,
+                divisor=divisible,
+                what="an aligned array" if is_pointer else "a multiple",
+                most=ALIGNMENT,
             )
         bound.facts[name]["divisible"] = max(known, divisible)
 
@@ -167,11 +167,7 @@ def bind_signature(
 def _bind_default(tree: syntax.Function, parameter: syntax.Parameter, bound: Bound) -> None:
     value = default_value(tree, parameter, Bound)
     if value is Bound:
-        raise Unbound(
-            f"the compile-time parameter {parameter.name!r} of {tree.name} has no value",
-            parameter.location,
-            f"give it one: constexprs={{{parameter.name!r}: ...}}, or -D {parameter.name}=... with blc",
-        )
+        raise NoValue(parameter.location, name=parameter.name, kernel=tree.name)
     bound.constexprs[parameter.name] = value
 
 
@@ -182,11 +178,7 @@ def _bind_runtime(
     declared = annotated_type(parameter.annotation, bound.constexprs)
     entry = signature.get(name, facts.get("value", declared))
     if entry is None and name not in signature:
-        raise Unbound(
-            f"the type of {name!r} is not known",
-            parameter.location,
-            f"state it: signature={{{name!r}: '*fp32:16'}}, or --signature {name}=*fp32:16 with blc",
-        )
+        raise NoType(parameter.location, name=name)
     if isinstance(entry, DType | PointerType):
         bound.types[name] = entry
         bound.facts[name] = {"divisible": facts["divisible"]} if "divisible" in facts else {}
@@ -194,11 +186,7 @@ def _bind_runtime(
         text, _, divisible = entry.partition(":")
         found = parse_type(text)
         if found is None or (divisible and not divisible.isdigit()):
-            raise CompileError(
-                f"{entry!r} is not a type",
-                parameter.location,
-                "write for example '*fp32:16', 'i32', 'i64:16' or a number",
-            )
+            raise NotAType(parameter.location, text=entry)
         bound.types[name] = found
         bound.facts[name] = (
             {"divisible": int(divisible)} if divisible and int(divisible) > 1 else {}
@@ -212,8 +200,7 @@ def _reject_unknown(tree: syntax.Function, names: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
-            raise CompileError(
-                f"{tree.name} has no parameter {name!r}",
-                tree.location,
-                f"did you mean {close[0]!r}?" if close else f"its parameters: {', '.join(known)}",
+            instead = (
+                f"did you mean {close[0]!r}?" if close else f"its parameters: {', '.join(known)}"
             )
+            raise UnknownParameter(tree.location, kernel=tree.name, name=name, instead=instead)

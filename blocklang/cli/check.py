@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blocklang.codegen.targets import Target
+from blocklang.errors import Unbound
 from blocklang.frontend.lower import lower_kernel
 from blocklang.ir.diagnostics import CompileError
 from blocklang.kernel import JitFunction
-from blocklang.signature import Unbound, bind_signature
+from blocklang.signature import bind_signature
 
 from . import terminal
 from .arguments import ExitCode, UsageError

@@ -13,12 +13,13 @@ import struct
 from collections.abc import Callable, Sequence
 
 from blocklang.ir.core import Value
-from blocklang.ir.diagnostics import CompileError, located
+from blocklang.ir.diagnostics import located
 from blocklang.ir.location import Location
 from blocklang.ir.op import Op
 from blocklang.ir.types import BlockType, DType, PointerType, Type, element_type
 
 from .debug_info import DebugInfo
+from .errors import NotOnTarget
 from .lower import find_lowering
 from .targets import Target
 
@@ -175,17 +176,19 @@ class Emitter:
             self.target, type(op), element if isinstance(element, DType) else None
         )
         if lowering is None:
-            raise CompileError(
-                f"`{op.mnemonic}` on {element} is not available on {self.target.name}", op.loc
-            )
+            raise NotOnTarget(op.loc, what=f"`{op.mnemonic}` on {element}", target=self.target.name)
         self.location = op.loc
         with located(op.loc):
             result = lowering.function(self, op)
         if isinstance(result, str):
-            self.names[op.results[0]] = result
+            self.define(op.results[0], result)
         elif result is not None:
             for value, name in zip(op.results, result, strict=True):
-                self.names[value] = name
+                self.define(value, name)
+
+    def define(self, value: Value, name: str) -> None:
+        """Name the LLVM value that stands for an IR value."""
+        self.names[value] = name
 
 
 def literal(value: float, kind: DType) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from blocklang.ir.diagnostics import CompileError
+from .errors import DeviceTooOld, UnknownTarget
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,7 @@ GPU_TARGETS = {
 def gpu_target(name: str) -> GpuTarget:
     """The GPU target of that name. Raises CompileError, with the known names, for others."""
     if name not in GPU_TARGETS:
-        raise CompileError(
-            f"unknown target {name!r}", help=f"known targets: cpu, {', '.join(GPU_TARGETS)}"
-        )
+        raise UnknownTarget(name=name, known=", ".join(GPU_TARGETS))
     return GPU_TARGETS[name]
 
 
@@ -108,8 +106,5 @@ def target_of_capability(major: int, minor: int) -> GpuTarget:
         if t.capability <= wanted and re.fullmatch(r"sm_\d+", t.name)
     ]
     if not older:
-        raise CompileError(
-            f"devices of compute capability {major}.{minor} are not supported",
-            help="7.5 or later is needed",
-        )
+        raise DeviceTooOld(major=major, minor=minor)
     return max(older, key=lambda t: t.capability)

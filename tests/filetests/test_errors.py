@@ -9,16 +9,21 @@ from types import ModuleType
 
 import pytest
 
+from blocklang import errors as request_errors
+from blocklang.codegen import errors as target_errors
 from blocklang.frontend import errors
 from blocklang.frontend.lower import declared_types, lower_kernel
 from blocklang.frontend.python import parse_python
 from blocklang.frontend.text import load_file
-from blocklang.ir.diagnostics import CompileError, UserError, catalogue, render
+from blocklang.ir.diagnostics import CompileError, UserError, catalogue
 from blocklang.ir.parser import parse as parse_ir
 from blocklang.ir.types import Type
+from blocklang.runtime.errors import LaunchError
 
 FOLDER = Path(__file__).parent / "errors"
 MARK = "# expected:"
+GROUPS = (*errors.GROUPS, target_errors, request_errors)
+"""The modules of the catalogue whose errors a case can give on every machine."""
 
 
 def parse(path: Path) -> None:
@@ -46,11 +51,19 @@ def read_type(text: str) -> Type:
     return argument.type
 
 
+def act(path: Path) -> None:
+    """Call the function `act` of a case."""
+    runpy.run_path(str(path))["act"]()
+
+
 ACTIONS: dict[str, Callable[[Path], None]] = {
     "syntax": parse,
     "names": lower,
     "types": lower,
     "operations": lower,
+    "target": act,
+    "request": act,
+    "launch": act,
 }
 """What is done with the cases of a folder."""
 
@@ -65,10 +78,11 @@ def split_case(path: Path) -> tuple[str, str]:
 
 def actual_error(path: Path) -> str:
     """The error that a case gives, with file names relative to its folder."""
-    with pytest.raises(CompileError) as caught:
+    with pytest.raises((CompileError, LaunchError)) as caught:
         ACTIONS[path.parent.name](path)
-    assert isinstance(caught.value, UserError), "not an error of the catalogue"
-    return render(caught.value).replace(f"{path.parent}/", "")
+    is_known = isinstance(caught.value, UserError | LaunchError)
+    assert is_known, "not an error of the catalogue"
+    return str(caught.value).replace(f"{path.parent}/", "")
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -82,7 +96,7 @@ def test_error_text(path: Path, bless: bool) -> None:
         assert actual == expected
 
 
-@pytest.mark.parametrize("group", errors.GROUPS, ids=lambda group: group.__name__.split(".")[-1])
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.__name__.split(".")[-1])
 def test_every_error_has_a_case(group: ModuleType) -> None:
     pinned = "".join(split_case(path)[1] for path in CASES)
     missing = [

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from blocklang.codegen.errors import AtomicNotOnTarget
 from blocklang.codegen.lower import lowers
-from blocklang.ir.diagnostics import CompileError
 from blocklang.ir.ops.memory import AtomicRMW, Load, Store
 from blocklang.ir.types import DType, PointerType, Type, element_type, i1
 
@@ -196,10 +196,12 @@ def atomic(e: CpuEmitter, op: AtomicRMW) -> Lanes:
     """The updates of one chunk, one after the other; the elements are the old values."""
     kind = element_type(op.accessed)
     if not isinstance(kind, DType) or (kind.is_float and kind.bits < 32) or kind.is_bool:
-        raise CompileError(
-            f"atomic {op.kind} on {kind} is not available on CPUs",
+        raise AtomicNotOnTarget(
             op.loc,
-            help="use f32, f64 or an integer type",
+            operation=f"atomic {op.kind}",
+            dtype=kind,
+            target="CPUs",
+            instead="use f32, f64 or an integer type",
         )
     pointer, value = e.evaluate(op.pointer, e.place), e.evaluate(op.value, e.place)
     mask = _EVERYWHERE if op.mask is None else e.evaluate(op.mask, e.place)

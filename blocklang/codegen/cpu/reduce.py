@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from blocklang.codegen.errors import NotOnTarget
 from blocklang.ir.core import Block, Result, Value
-from blocklang.ir.diagnostics import CompileError
 from blocklang.ir.op import Op
 from blocklang.ir.ops.control import If
 from blocklang.ir.ops.elementwise import Add, And, Binary, Maximum, Minimum, Multiply, Or, Xor
@@ -159,9 +159,7 @@ def _emit_region(e: CpuEmitter, block: Block, inside: set[Value]) -> None:
         if isinstance(op, If) and not op.all_effects():
             _emit_choice(e, op, inside)
         elif op.regions:
-            raise CompileError(
-                f"`{op.mnemonic}` inside a reduction is not available on CPUs", op.loc
-            )
+            raise NotOnTarget(op.loc, what=f"`{op.mnemonic}` inside a reduction", target="CPUs")
         else:
             before = {v: e.names[v] for v in op.operands}
             e.names.update((v, _inner(e, v, inside)) for v in op.operands)

@@ -8,8 +8,8 @@ Scalars are loaded by all threads and stored by one.
 from __future__ import annotations
 
 from blocklang.codegen.emit import Emitter
+from blocklang.codegen.errors import AtomicNotOnTarget
 from blocklang.codegen.lower import lowers
-from blocklang.ir.diagnostics import CompileError
 from blocklang.ir.ops.memory import AtomicRMW, Load, Store
 from blocklang.ir.types import DType, PointerType, Type, element_type
 
@@ -112,8 +112,9 @@ def _(e: NvptxEmitter, op: Load) -> str:
     words = Words(scalar, bits, op.vector)
     pieces = []
     for start in range(0, lanes, op.vector):
-        pointer = element(e, op.pointer, start)
-        mask = None if op.mask is None else element(e, op.mask, start)
+        register = e.first_register + start
+        pointer = element(e, op.pointer, register)
+        mask = None if op.mask is None else element(e, op.mask, register)
         if mask is None and not _load_options(op):
             kind = f"<{op.vector} x {scalar}>"
             align = bits // 8 * op.vector
@@ -226,7 +227,8 @@ def store_words(
 
 _ATOMIC_TYPES = {
     "i32": ("s32", "r", 0), "u32": ("u32", "r", 0), "i64": ("u64", "l", 0), "u64": ("u64", "l", 0),
-    "f32": ("f32", "f", 0), "f64": ("f64", "d", 0), "f16": ("noftz.f16", "h", 70), "bf16": ("noftz.bf16", "h", 90),
+    "f32": ("f32", "f", 0), "f64": ("f64", "d", 0),
+    "f16": ("noftz.f16", "h", 70), "bf16": ("noftz.bf16", "h", 90),
 }  # fmt: skip
 
 
@@ -236,9 +238,11 @@ def _(e: NvptxEmitter, op: AtomicRMW) -> str:
     assert isinstance(kind, DType)
     suffix, letter, capability = _ATOMIC_TYPES.get(kind.name, ("", "", 1000))
     if e.target.capability < capability:
-        raise CompileError(
-            f"atomic_{op.kind} on {kind} is not available on {e.target.name}",
-            help="accumulate in float32 or int32",
+        raise AtomicNotOnTarget(
+            operation=f"atomic_{op.kind}",
+            dtype=kind,
+            target=e.target.name,
+            instead="accumulate in float32 or int32",
         )
     lanes = e.lanes(op.pointer.type)
     owner = e.owner(op.pointer.type)

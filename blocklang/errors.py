@@ -1,0 +1,105 @@
+"""Mistakes in how a compilation is asked for (BL7xx): signatures, compile-time values, options.
+
+The classes hold texts only; see `blocklang/ir/diagnostics.py`. Mistakes inside kernels are in
+`blocklang/frontend/errors`, those of launches in `blocklang/runtime/errors.py`.
+"""
+
+from __future__ import annotations
+
+from blocklang.ir.diagnostics import UserError
+
+
+class RequestFamily(UserError):
+    """Any of the errors below."""
+
+
+class Unbound(RequestFamily):
+    """A parameter has neither a type nor a value yet: the caller must say more."""
+
+
+class NoValue(Unbound, code="BL701"):
+    """Each compile-time parameter (`constexpr`) has a default, or gets a value from the caller."""
+
+    message = "the compile-time parameter {name!r} of {kernel} has no value"
+    help = "give it one: constexprs={{{name!r}: ...}}, or -D {name}=... with blc"
+    example = "softmax.compile({'x': '*fp32'})"
+
+
+class NoType(Unbound, code="BL702"):
+    """Without arguments to look at, the type of each parameter must be stated.
+
+    It stands in the kernel's signature or in that of the compilation.
+    """
+
+    message = "the type of {name!r} is not known"
+    help = "state it: signature={{{name!r}: '*fp32:16'}}, or --signature {name}=*fp32:16 with blc"
+    example = "add.compile(constexprs={'BLOCK': 1024})"
+
+
+class NotAType(RequestFamily, code="BL703"):
+    """Types of a signature are written as in Triton: `*` for each pointer, then the dtype.
+
+    `:16` behind it says that the value, or the address, is divisible by 16.
+    """
+
+    message = "{text!r} is not a type"
+    help = "write for example '*fp32:16', 'i32', 'i64:16' or a number"
+    example = "add.compile({'x': '*fp33'})"
+
+
+class UnknownParameter(RequestFamily, code="BL704"):
+    """A signature and compile-time values name parameters of the kernel."""
+
+    message = "{kernel} has no parameter {name!r}"
+    help = "{instead}"
+    example = "add.compile({'xx': '*fp32'})"
+
+
+class FixedValue(RequestFamily, code="BL705"):
+    """The fact `is N` of a `.bl` signature is a promise; launches are held to it."""
+
+    message = "{name!r} must be {value}: the signature says so"
+    help = "pass {value}"
+    example = "kernel k(stride: i32 is 1): ...   launched with stride=2"
+
+
+class NotDivisible(RequestFamily, code="BL706"):
+    """The fact `divisible N` of a `.bl` signature is a promise; launches are held to it."""
+
+    message = "{name!r} is not divisible by {divisor}, which the signature demands"
+    help = (
+        "pass {what}, or state less in the signature (launches know divisibility by {most} at most)"
+    )
+    example = "kernel k(n: i32 divisible 16): ...   launched with n=10"
+
+
+class DefaultNotConstant(RequestFamily, code="BL707"):
+    """The default of a parameter is known without running anything."""
+
+    message = "a default value must be a literal, a constant or a dtype"
+    help = "pass the value at the launch"
+    example = "def kernel(x, n=len(sys.argv)): ..."
+
+
+class UnknownCompileOption(RequestFamily, code="BL708"):
+    """Besides its arguments a compilation has a fixed list of options."""
+
+    message = "unknown option {name!r}"
+    help = "options: {known}"
+    example = "add.compile(types, num_warp=4)"
+
+
+class OptionOutOfRange(RequestFamily, code="BL709"):
+    """Options that are numbers have a range."""
+
+    message = "{name} is {value!r}"
+    help = "it is an integer from 1 to {highest}"
+    example = "add.compile(types, num_stages=0)"
+
+
+class WarpsNotPowerOfTwo(RequestFamily, code="BL710"):
+    """Layouts spread blocks over the warps of a program bit by bit."""
+
+    message = "num_warps is {value}"
+    help = "it is a power of two: 1, 2, 4, 8, 16 or 32"
+    example = "add.compile(types, num_warps=3)"
