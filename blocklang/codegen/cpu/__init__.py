@@ -1,9 +1,9 @@
 """Native code for CPUs, from the block IR before layouts.
 
     code = compile_cpu(module, host_target())      # module: stage "block", math expanded
-    code.address                                   # i32 (parameters, grid x y z, begin, end, scratch)
+    code.address                                   # of i32 (parameters, grid_x, ..., scratch)
 
-A kernel becomes a function that runs a range of the grid's programs, one after the other. Its way:
+A kernel becomes a function that runs a range of the grid's programs, one after the other. How:
 
 - `planner` makes a `plan`: `grouping` puts ops with effects and reductions into loop nests,
   `keeping` decides which values are stored between nests and which are computed again (`cost`,

@@ -73,8 +73,7 @@ def _argument(e: CpuEmitter, value: Value, text: str, hex: bool) -> tuple[str, s
     if not isinstance(kind, DType):
         return "%p", f"ptr {text}"
     if kind.is_float:
-        if kind.bits < 32:
-            raise AssertionError("narrow floats are converted before they are printed")
+        assert kind.bits >= 32, "narrow floats are converted before they are printed"
         return (
             "%f",
             f"double {text if own == 'double' else e.emit(f'fpext {own} {text} to double')}",

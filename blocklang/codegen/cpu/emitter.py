@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from blocklang.codegen.emit import Emitter
+from blocklang.codegen.errors import NotOnTarget
 from blocklang.codegen.lower import find_lowering
 from blocklang.codegen.targets import CpuTarget
 from blocklang.ir.core import Result, Value
-from blocklang.ir.diagnostics import CompileError
 from blocklang.ir.op import Op
 from blocklang.ir.ops.debug import DeviceAssert
 from blocklang.ir.ops.elementwise import And, Elementwise
@@ -121,6 +121,8 @@ class CpuEmitter(Emitter):
             return lanes.text
         kind = self.scalar_type(type)
         if not lanes.text.startswith("%"):
+            if lanes.stride:
+                return self._steps(kind, lanes.stride, int(lanes.text))
             return f"splat ({kind} {lanes.text})"
         vector = self.vector_type(type)
         element = element_type(type)
@@ -137,8 +139,8 @@ class CpuEmitter(Emitter):
             text = self.emit(f"add {vector} {text}, {self._steps(kind, lanes.stride)}")
         return text
 
-    def _steps(self, kind: str, stride: int) -> str:
-        return "<" + ", ".join(f"{kind} {i * stride}" for i in range(self.width)) + ">"
+    def _steps(self, kind: str, stride: int, start: int = 0) -> str:
+        return "<" + ", ".join(f"{kind} {start + i * stride}" for i in range(self.width)) + ">"
 
     def memory_type(self, type: Type) -> str:
         """The LLVM type of one element in memory: an i1 takes a byte."""
@@ -234,7 +236,7 @@ class CpuEmitter(Emitter):
         before, self.place = self.place, place
         lowering = find_lowering(self.target, type(op))
         if lowering is None:
-            raise CompileError(f"`{op.mnemonic}` is not available on {self.target.name}", op.loc)
+            raise NotOnTarget(op.loc, what=f"`{op.mnemonic}`", target=self.target.name)
         result = lowering.function(self, op)
         self.place = before
         assert isinstance(result, Lanes)

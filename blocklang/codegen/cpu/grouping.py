@@ -21,7 +21,7 @@ from blocklang.ir.core import Argument, Block, Operation, Result, Value, is_insi
 from blocklang.ir.op import Effect, Op
 from blocklang.ir.ops.control import For, While
 from blocklang.ir.ops.debug import DeviceAssert, DevicePrint
-from blocklang.ir.ops.memory import AtomicRMW, Load, MemoryAccess, Store
+from blocklang.ir.ops.memory import AtomicRMW, Load, Store
 from blocklang.ir.ops.reduce import Reduce
 from blocklang.ir.ops.shape import Reshape
 from blocklang.ir.types import BlockType, shape_of
@@ -41,7 +41,7 @@ class Context:
 
 
 class Grouping:
-    """Groups the ops of one block; `yielded` are the blocks that it hands on, with their buffers."""
+    """Groups the ops of one block; `yielded` are what it hands on, with buffers."""
 
     def __init__(
         self,
@@ -228,7 +228,7 @@ class Grouping:
         if effects & ~Effect.READ:
             self._pin(op)
         for value in _free_blocks(op):
-            if not self.context.costs.may_cross(value):
+            if not self.context.costs.may_cross(value) or any(map(_reads_buffer, value.users)):
                 self._keep(value)
         control = self.plan_control(op)
         for value, buffer in zip(_initial(op), control.incoming, strict=True):
@@ -244,6 +244,11 @@ class Grouping:
             self._writes = index
             self.writes.append((self.positions[op], self.levels[index]))
         self._reads = index
+
+
+def _reads_buffer(user: Operation) -> bool:
+    """Whether an op takes its operands from buffers only."""
+    return isinstance(user, DevicePrint) or (isinstance(user, Reshape) and not is_inline(user))
 
 
 def _initial(op: Op) -> tuple[Value, ...]:
@@ -284,9 +289,8 @@ def _last_uses(block: Block, positions: dict[Operation, int]) -> dict[Value, int
                     assert inner.parent_op is not None
                     inner = inner.parent_op
                 place = positions[inner]
-                is_inline = inner is user and not isinstance(user, MemoryAccess | Reduce)
-                is_inline = is_inline or isinstance(user, Load)
-                if is_inline and user.results:
-                    place = max((last[r] for r in user.results), default=place)
+                executes = isinstance(user, Store | AtomicRMW | Reduce) or user.regions
+                if inner is user and user.results and not executes:
+                    place = max(last[r] for r in user.results)
                 last[result] = max(last[result], place)
     return last

@@ -9,8 +9,8 @@ from functools import lru_cache
 import llvmlite.binding as binding
 
 from blocklang.codegen import llvm
+from blocklang.codegen.errors import CodeNotLoadable, UnknownMachine
 from blocklang.codegen.targets import CpuTarget
-from blocklang.ir.diagnostics import CompileError
 
 
 @lru_cache(maxsize=1)
@@ -46,7 +46,7 @@ def object_code(text: str, target: CpuTarget) -> tuple[bytes, str]:
         module = llvm.parse_module(text)
         module.triple = target.triple
         module.data_layout = str(machine.target_data)
-        llvm.optimize(module, machine)
+        llvm.optimize(module, machine, loops=False)
         return machine.emit_object(module), str(module)
 
 
@@ -62,7 +62,7 @@ def _machine(target: CpuTarget) -> binding.TargetMachine:
     try:
         kind = binding.Target.from_triple(target.triple)
     except RuntimeError as problem:
-        raise CompileError(f"LLVM does not know the machine {target.triple}: {problem}") from None
+        raise UnknownMachine(triple=target.triple, problem=problem) from None
     return kind.create_target_machine(
         cpu=target.name, features=target.features, opt=3, reloc="pic", codemodel="default"
     )
@@ -88,5 +88,5 @@ class LoadedCode:
                     LoadedCode._engine, f"kernel{next(LoadedCode._numbers)}"
                 )
             except RuntimeError as problem:
-                raise CompileError(f"the code for {symbol} cannot be loaded: {problem}") from None
+                raise CodeNotLoadable(symbol=symbol, problem=problem) from None
             self.address: int = self._tracker[symbol]

@@ -64,7 +64,7 @@ class Keeping:
             nest.reads[value] = buffer
             nest.seen.add((value, place))
             return
-        if buffer is not None and home is not None and is_whole:
+        if buffer is not None and home is not None and home is not nest and is_whole:
             home = self._move(home, nest, value)
         assert isinstance(value, Result)
         if value.op.parent is self.grouping.block and self._must_be_stored(
@@ -88,12 +88,10 @@ class Keeping:
 
     def _move(self, home: Nest, nest: Nest, value: Value) -> Nest:
         """Keep `value` in `nest`, which needs it before `home` does."""
-        for action in home.actions:
-            if isinstance(action, Evaluate) and action.value is value:
-                if home is not nest and action.buffer is self._buffer(value):
-                    home.actions.remove(action)
-                    nest.add(action)
-                    break
+        for action in [a for a in home.actions if isinstance(a, Evaluate)]:
+            if action.value is value and action.buffer is self._buffer(value):
+                home.actions.remove(action)
+                nest.add(action)
         self.home[value] = nest
         return nest
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 
 from blocklang.codegen import elementwise  # noqa: F401  (registers lowerings)
+from blocklang.codegen.lower import is_native
 from blocklang.codegen.targets import CpuTarget
 from blocklang.ir.core import Argument, Module
 from blocklang.ir.ops.debug import DeviceAssert
@@ -18,6 +20,7 @@ from .emitter import CpuEmitter
 from .host import LoadedCode, object_code
 from .plan import Plan
 from .planner import plan_kernel
+from .prepare import prepare
 from .scratch import allocate
 from .show import show
 
@@ -72,9 +75,10 @@ _loading = threading.Lock()
 def compile_cpu(module: Module, target: CpuTarget, options: CpuOptions | None = None) -> CpuCode:
     """Compile the kernel of `module`, whose math has been expanded for `target`.
 
-    Raises CompileError, with the op's place, for what CPUs cannot do.
+    The module is changed. Raises CompileError, with the op's place, for what CPUs cannot do.
     """
     kernel = module.kernel
+    prepare(module, partial(is_native, target))
     text, plan, scratch, asserts = emit_kernel(module, target, options or CpuOptions())
     code, optimised = object_code(text, target)
     return CpuCode(

@@ -1,4 +1,4 @@
-"""The plan of a kernel: which ops form a loop nest, what is stored between nests, and in what order.
+"""The plan of a kernel: which ops form a loop nest, what is stored between nests, in what order.
 
 A plan is a list of levels. A level computes some scalars and then takes one step: a nest of loops
 over one shape, or a control op whose regions have plans of their own. A nest executes its actions
