@@ -181,14 +181,10 @@ class Emitter:
         with located(op.loc):
             result = lowering.function(self, op)
         if isinstance(result, str):
-            self.define(op.results[0], result)
+            self.names[op.results[0]] = result
         elif result is not None:
             for value, name in zip(op.results, result, strict=True):
-                self.define(value, name)
-
-    def define(self, value: Value, name: str) -> None:
-        """Name the LLVM value that stands for an IR value."""
-        self.names[value] = name
+                self.names[value] = name
 
 
 def literal(value: float, kind: DType) -> str:

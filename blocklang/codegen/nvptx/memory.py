@@ -112,9 +112,8 @@ def _(e: NvptxEmitter, op: Load) -> str:
     words = Words(scalar, bits, op.vector)
     pieces = []
     for start in range(0, lanes, op.vector):
-        register = e.first_register + start
-        pointer = element(e, op.pointer, register)
-        mask = None if op.mask is None else element(e, op.mask, register)
+        pointer = element(e, op.pointer, start)
+        mask = None if op.mask is None else element(e, op.mask, start)
         if mask is None and not _load_options(op):
             kind = f"<{op.vector} x {scalar}>"
             align = bits // 8 * op.vector
