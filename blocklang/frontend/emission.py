@@ -16,6 +16,8 @@ from blocklang.ir.builder import Builder
 from blocklang.ir.core import Block, Module, Operation, Region, Value
 from blocklang.ir.location import Location
 from blocklang.ir.ops.elementwise import (
+    Bitcast,
+    Cast,
     Compare,
     Divide,
     Elementwise,
@@ -107,12 +109,13 @@ def elementwise(op: type[Elementwise], *operands: Tensor, **attributes: Any) -> 
     computed = _evaluate(op, operands, attributes)
     if computed is not None:
         return computed
-    build: Callable[..., Operation] = op  # the parts of an op are known to its own class only
+    # The operands and attributes of an op are known to its own class only.
+    build: Any = op
     return emit(build(*map(ir, operands), loc=location(), **attributes))
 
 
-def convert(op: type[Elementwise], operand: Tensor, type: Type, **attributes: Any) -> Tensor:
-    """A conversion op (`Cast`, `Bitcast`) to `type`."""
+def convert(op: type[Cast | Bitcast], operand: Tensor, type: Type, **attributes: Any) -> Tensor:
+    """A conversion op to `type`."""
     return emit(op(ir(operand), loc=location(), result_types=[type], **attributes))
 
 

@@ -23,10 +23,10 @@ from .attributes import Query
 from .builtins.math import convert
 from .builtins.python import PYTHON
 from .builtins.registry import REQUIRED, Parameter, Signature, call_builtin
+from .carried import runtime_leaves, with_leaves
 from .errors.names import KernelCalled, NotCallable, RecursiveCall
 from .errors.types import CompileTimeOperation
 from .lower_base import LoweringBase
-from .lower_loops import runtime_leaves, with_leaves
 from .values import BoundMethod, Tensor, compiled_function, describe, is_language_function
 
 

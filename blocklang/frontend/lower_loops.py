@@ -10,60 +10,36 @@ or a known number takes another type in the body), the body is forgotten and com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from blocklang.ir.core import Block, Region, Value
 from blocklang.ir.location import Location
 from blocklang.ir.ops.control import Condition, For, If, While, Yield
-from blocklang.ir.types import DType, Type, i1, i64
+from blocklang.ir.types import DType, i1, i64
 
 from . import analysis, constexpr, emission, operators, syntax
+from .carried import (
+    Plan,
+    Retry,
+    better_types,
+    is_runtime,
+    runtime_leaves,
+    same_types,
+    unchanged,
+    with_leaves,
+)
 from .conversion import cast, tensor
 from .errors.types import CompileTimeChange, LoopTypeChange
 from .lower_statements import Statements
 from .merge import adapt
 from .scope import Binding
 from .typing_rules import integer_promotion
-from .values import Range, Tensor, Unset, describe, known, leaves, literal, rebuild, same
+from .values import Range, Tensor, Unset, describe, known, leaves, literal, same
 
 BROKEN = "broken."
 INDEX = "index."
 MAX_ATTEMPTS = 8
-
-
-class _Retry(Exception):
-    """The guess was wrong: compile the body again."""
-
-
-@dataclass
-class Plan:
-    """What a loop carries: variables with their values before it, in the types carried."""
-
-    candidates: dict[str, Binding]
-    carried: dict[str, Any]
-    dropped: set[str] = field(default_factory=set)
-    """Candidates that the body assigns before it uses them: they need not be carried."""
-    settled: set[str] = field(default_factory=set)
-    """Candidates that were once left out since the body did not change them."""
-
-    @property
-    def initial(self) -> list[Tensor]:
-        """The runtime leaves of all carried values."""
-        return [leaf for value in self.carried.values() for leaf in runtime_leaves(value)]
-
-
-def runtime_leaves(value: Any) -> list[Tensor]:
-    """The Tensors in a value."""
-    return [leaf for leaf in leaves(value) if isinstance(leaf, Tensor)]
-
-
-def with_leaves(value: Any, tensors: Iterator[Tensor]) -> Any:
-    """`value` with its Tensors replaced, in order."""
-    return rebuild(
-        value, iter([next(tensors) if isinstance(v, Tensor) else v for v in leaves(value)])
-    )
 
 
 class Loops(Statements):
@@ -236,12 +212,13 @@ class Loops(Statements):
     # ------------------------------------------------------------ carried variables
 
     def run_loop_body(self, statements: Sequence[syntax.Statement], names: Sequence[str]) -> Any:
-        outer, self.loop_names = self.loop_names, names
+        outer, self.exit_names = (self.exit_names, self.in_loop), names
+        self.in_loop = True
         try:
             ended = self.run(statements)
-            return ended.value if ended is not None else self.loop_values()
+            return ended.value if ended is not None else self.exit_values()
         finally:
-            self.loop_names = outer
+            self.exit_names, self.in_loop = outer
 
     def _loop(
         self,
@@ -262,7 +239,7 @@ class Loops(Statements):
             candidates.pop(INDEX, None)
         if not analysis.has_break(node.body):
             candidates.pop(BROKEN, None)
-        carried = {n: b.value for n, b in candidates.items() if _is_runtime(b.value)}
+        carried = {n: b.value for n, b in candidates.items() if is_runtime(b.value)}
         plan = Plan(candidates, carried)
         messages = len(self.session.messages)
         for attempts_left in reversed(range(MAX_ATTEMPTS)):
@@ -271,7 +248,7 @@ class Loops(Statements):
             try:
                 ends, build = attempt(plan)
                 break
-            except _Retry:
+            except Retry:
                 assert attempts_left, "a loop's types did not settle"
                 self.exit_count = exits
                 del self.session.messages[messages:]
@@ -335,7 +312,7 @@ class Loops(Statements):
         regions: Sequence[Region],
         mirrored: Mapping[str, list[Value]],
     ) -> None:
-        """Compare what the body leaves with the plan; raise _Retry with a better plan, or an error.
+        """Compare what the body leaves with the plan; raise Retry with a better plan, or an error.
 
         `mirrored` are arguments that stand for the same variables in another of the `regions`.
         """
@@ -353,13 +330,13 @@ class Loops(Statements):
                 plan.carried[name] = value
                 changed = True
                 continue
-            if name not in plan.settled and _unchanged(end, arguments[name]):
+            if name not in plan.settled and unchanged(end, arguments[name]):
                 # Only assigned where a compile-time condition does not hold.
                 plan.settled.add(name)
                 del plan.carried[name]
                 changed = True
                 continue
-            better = self._better_types(name, plan, end)
+            better = better_types(plan.carried[name], end)
             if better is None:
                 if any(a.uses for a in (*arguments[name], *mirrored.get(name, ()))):
                     self._type_change(name, binding, end)
@@ -372,30 +349,7 @@ class Loops(Statements):
         if changed:
             for region in regions:
                 region.drop()
-            raise _Retry
-
-    def _better_types(self, name: str, plan: Plan, end: Any) -> Any:
-        """The carried value of `name` in the types that the body leaves, or None."""
-        start = plan.carried[name]
-        if not _same_shape(start, end):
-            return None
-        new: list[Tensor] = []
-        for first, last in zip(leaves(start), leaves(end), strict=True):
-            if not isinstance(first, Tensor):
-                if not same(first, last):
-                    return None
-                continue
-            last = constexpr.runtime_value(last)
-            if not isinstance(last, Tensor):
-                return None
-            if adapt(last, first.type) is not None:
-                new.append(first)
-                continue
-            widened = adapt(first, last.type)
-            if widened is None:
-                return None
-            new.append(widened)
-        return with_leaves(start, iter(new))
+            raise Retry
 
     def _type_change(self, name: str, binding: Binding, end: Any) -> None:
         place = self.scope.variables[name].location if name in self.scope.variables else None
@@ -435,28 +389,3 @@ class Loops(Statements):
                         assert value is not None
                         handles.append(emission.ir(value))
             emission.builder().insert(Yield(tuple(handles), loc=emission.location()))
-
-
-def _is_runtime(value: Any) -> bool:
-    return bool(runtime_leaves(value))
-
-
-def _unchanged(end: Any, arguments: Sequence[Value]) -> bool:
-    """Whether a carried value is, after an iteration, what it was before."""
-    ends = runtime_leaves(end)
-    return len(ends) == len(arguments) and all(
-        tensor.handle is argument for tensor, argument in zip(ends, arguments, strict=True)
-    )
-
-
-def same_types(left: Any, right: Any) -> bool:
-    """Whether two values of one structure have equal types in their runtime leaves."""
-    types: list[list[Type]] = [[t.type for t in runtime_leaves(v)] for v in (left, right)]
-    return types[0] == types[1]
-
-
-def _same_shape(left: Any, right: Any) -> bool:
-    """Whether tuples are nested in the same way."""
-    if isinstance(left, tuple) and isinstance(right, tuple):
-        return len(left) == len(right) and all(map(_same_shape, left, right))
-    return not isinstance(left, tuple) and not isinstance(right, tuple)

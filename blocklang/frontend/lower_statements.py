@@ -1,4 +1,4 @@
-"""Statements, one after the other: assignments, branches, and the ways out of a list of statements.
+"""Statements, one after the other: branches, unrolled loops, and the ways out of a list of them.
 
 A compile-time `if` is replaced by the statements of its live branch, and an unrolled loop by its
 iterations, so that one list holds whatever comes next. A runtime `if` that may leave the list
@@ -18,12 +18,10 @@ from blocklang.ir.diagnostics import CompileError, located
 from blocklang.ir.location import Location
 
 from . import analysis, constexpr, conversion, emission, merge, syntax
-from .builtins.debug import device_assert
 from .builtins.python import iterate
-from .errors.names import WrongUnpacking
-from .errors.operations import RaiseReached, ReturnInLoop, StaticAssertion, TooManyExits
+from .errors.operations import ReturnInLoop, TooManyExits
 from .errors.types import NotACondition, ReturnTypes
-from .lower_base import LoweringBase
+from .lower_simple import SimpleStatements
 from .scope import Binding
 from .values import Range, Tensor, Unset, describe
 
@@ -54,12 +52,14 @@ class Exit:
     location: Location
 
 
-class Statements(LoweringBase):
+class Statements(SimpleStatements):
     """The statements of a function."""
 
     exit_count = 0
-    loop_names: Sequence[str] | None = None
-    """What the innermost runtime loop carries; None outside of loops."""
+    in_loop = False
+    """Whether a runtime loop is around."""
+    exit_names: Sequence[str] | None = None
+    """The variables that come out of the list being compiled; None where it is a function's."""
 
     def run(self, statements: Iterable[syntax.Statement]) -> Exit | None:
         """Compile statements; None if their end is reached."""
@@ -98,7 +98,7 @@ class Statements(LoweringBase):
     # ------------------------------------------------------------ ways out
 
     def _return(self, node: syntax.Return) -> Exit:
-        if self.loop_names is not None:
+        if self.in_loop:
             raise ReturnInLoop()
         value = None if node.value is None else self.evaluate(node.value)
         return Exit(constexpr.runtime_value(value), node.location)
@@ -113,24 +113,24 @@ class Statements(LoweringBase):
                 return None
         if is_break:
             self.set_broken(node.location)
-        return Exit(self.loop_values(), node.location)
+        return Exit(self.exit_values(), node.location)
 
     def set_broken(self, location: Location) -> None:
         """Note that the innermost runtime loop ends."""
         raise NotImplementedError
 
-    def loop_values(self) -> tuple[Any, ...]:
-        """What the variables carried by the innermost runtime loop hold now."""
-        assert self.loop_names is not None
-        unset = Unset("", "")
+    def exit_values(self) -> tuple[Any, ...]:
+        """What the variables that come out of the list hold now."""
+        assert self.exit_names is not None
+        unset = Unset("it is assigned on some ways only", "assign it before")
         variables = self.scope.variables
         return tuple(
-            variables[name].value if name in variables else unset for name in self.loop_names
+            variables[name].value if name in variables else unset for name in self.exit_names
         )
 
     def end_value(self) -> Any:
         """What comes out where the end of the statements is reached."""
-        return None if self.loop_names is None else self.loop_values()
+        return None if self.exit_names is None else self.exit_values()
 
     # ------------------------------------------------------------ if
 
@@ -161,12 +161,26 @@ class Statements(LoweringBase):
         for region, statements in ((then, node.then), (otherwise, node.otherwise)):
             self.scope.variables = dict(before)
             with emission.inside(region):
-                self.run(statements)
+                self._run_branch(statements)
             ends.append(self.scope.variables)
         self.scope.variables = before
         self.session.builder.loc = node.location
         self._merge_variables(node, emission.ir(condition), (then, otherwise), ends)
         return None
+
+    def _run_branch(self, statements: Sequence[syntax.Statement]) -> None:
+        """Compile a branch, whose only ways out are those of unrolled loops in it."""
+        before = dict(self.scope.variables)
+        names = list(analysis.assigned_names(statements))
+        outer, self.exit_names = self.exit_names, names
+        try:
+            ended = self.run(statements)
+        finally:
+            self.exit_names = outer
+        if ended is not None:
+            self.scope.variables = before
+            for name, value in zip(names, ended.value, strict=True):
+                self.scope.assign(name, value, ended.location)
 
     def _merge_variables(
         self,
@@ -241,15 +255,15 @@ class Statements(LoweringBase):
         return Exit(merge.finish_if(emission.ir(condition), then, otherwise, value), node.location)
 
     def _unify_exits(self, left: Any, right: Any) -> Any:
-        if self.loop_names is None:
+        if self.exit_names is None:
             return merge.unify(left, right)
-        # Variables that a loop carries: a mismatch matters only where the variable is used again.
+        # Variables: a mismatch matters only where the variable is used again.
         values = []
-        for name, a, b in zip(self.loop_names, left, right, strict=True):
+        for name, a, b in zip(self.exit_names, left, right, strict=True):
             try:
                 values.append(merge.unify(a, b))
             except merge.Mismatch:
-                reason = f"the ways through a loop leave it as {describe(a)} and {describe(b)}"
+                reason = f"the ways that meet here leave it as {describe(a)} and {describe(b)}"
                 values.append(Unset(reason, f"give '{name}' the same type on all ways"))
         return tuple(values)
 
@@ -274,78 +288,3 @@ class Statements(LoweringBase):
     def runtime_for(self, node: syntax.For, iterable: Range) -> None:
         """Compile a loop that runs at run time."""
         raise NotImplementedError
-
-    # ------------------------------------------------------------ assignments
-
-    def statement_Assign(self, node: syntax.Assign) -> None:
-        value = constexpr.runtime_value(self.evaluate(node.value))
-        for target in node.targets:
-            self.assign(target, value, target.location)
-
-    def assign(self, target: syntax.Expression, value: Any, location: Location) -> None:
-        if isinstance(target, syntax.Name):
-            self.scope.assign(target.name, value, location)
-            return
-        assert isinstance(target, syntax.Tuple)
-        if not isinstance(value, tuple) or len(value) != len(target.items):
-            instead = "a tuple with one item for each name is needed"
-            raise WrongUnpacking(
-                target.location,
-                found=describe(value),
-                expected=len(target.items),
-                instead=instead,
-            )
-        for item, part in zip(target.items, value, strict=True):
-            self.assign(item, part, item.location)
-
-    def statement_AugmentedAssign(self, node: syntax.AugmentedAssign) -> None:
-        left = self.evaluate(node.target)
-        value = self.binary(node.operator, left, self.evaluate(node.value))
-        self.scope.assign(node.target.name, constexpr.runtime_value(value), node.target.location)
-
-    def statement_AnnotatedAssign(self, node: syntax.AnnotatedAssign) -> None:
-        if node.value is None:
-            return
-        value = self.evaluate(node.value)
-        if syntax.is_constexpr(node.annotation):
-            what = f"'{node.target.name}', which is marked 'constexpr',"
-            try:
-                value = constexpr.static_value(value, what, "remove the annotation")
-            except CompileError as error:
-                error.location = error.location or node.value.location
-                raise
-        else:
-            value = constexpr.runtime_value(value)
-        self.scope.assign(node.target.name, value, node.target.location)
-
-    # ------------------------------------------------------------ other statements
-
-    def statement_ExpressionStatement(self, node: syntax.ExpressionStatement) -> None:
-        self.evaluate(node.value)
-
-    def statement_Pass(self, node: syntax.Pass) -> None:
-        pass
-
-    def statement_Assert(self, node: syntax.Assert) -> None:
-        condition = self.evaluate(node.condition)
-        message = "" if node.message is None else constexpr.text(self.evaluate(node.message))
-        if isinstance(condition, Tensor) and condition.constant is None:
-            device_assert(condition, message)
-        elif not (condition.constant if isinstance(condition, Tensor) else condition):
-            text = f": {message}" if message else ""
-            instead = "compile the kernel with other compile-time arguments"
-            raise StaticAssertion(node.condition.location, text=text, instead=instead)
-
-    def statement_Raise(self, node: syntax.Raise) -> None:
-        raise RaiseReached(text=self._raise_text(node.value))
-
-    def _raise_text(self, value: syntax.Expression | None) -> str:
-        if not isinstance(value, syntax.Call):
-            return value.name if isinstance(value, syntax.Name) else "an exception"
-        name = value.function.name if isinstance(value.function, syntax.Name) else "an exception"
-        texts = [
-            constexpr.text(self.evaluate(argument))
-            for argument in value.arguments
-            if isinstance(argument, syntax.Literal | syntax.FormatString)
-        ]
-        return f"{name}: {' '.join(texts)}" if texts else name

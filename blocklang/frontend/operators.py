@@ -102,6 +102,7 @@ def promote(
     operator: str, left: Any, right: Any, *, division: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Both operands in their common dtype and shape."""
+    _check_operands(operator, left, right)
     weak_left, weak_right = not isinstance(left, Tensor), not isinstance(right, Tensor)
     left_dtype = literal_dtype(left) if weak_left else left.dtype
     right_dtype = literal_dtype(right) if weak_right else right.dtype

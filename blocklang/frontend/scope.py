@@ -87,11 +87,12 @@ class Scope:
         known = [*self.variables, *self.globals]
         known += [*BUILTINS, *LANGUAGE_TYPES] if self.sees_language else []
         close = get_close_matches(name, known, 1)
-        instead = "assign it first, make it a parameter, or define it outside of the kernel"
-        if close:
-            instead = f"did you mean '{close[0]}'?"
-        elif name in BUILTINS:
+        if name in BUILTINS:
             instead = f"did you mean 'bl.{name}'? (import blocklang.language as bl)"
+        elif close:
+            instead = f"did you mean '{close[0]}'?"
+        else:
+            instead = "assign it first, make it a parameter, or define it outside of the kernel"
         return UnknownName(name=name, instead=instead)
 
     def usable(self, value: Any, name: str) -> Any:

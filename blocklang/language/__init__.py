@@ -14,7 +14,9 @@ from blocklang.frontend.builtins import BUILTINS, python
 from blocklang.frontend.builtins.math import PropagateNan
 from blocklang.frontend.constexpr import constexpr
 from blocklang.frontend.values import Tensor as tensor
-from blocklang.ir.types import DTYPES, BlockType, PointerType
+from blocklang.ir.types import DTYPES, PointerType
+
+from . import math
 
 if TYPE_CHECKING:
 
@@ -25,18 +27,19 @@ for _dtype in DTYPES.values():
     globals()[_dtype.language_name] = _dtype
 globals().update(BUILTINS)
 
-for _function in (host.cdiv, host.next_power_of_2):
-    python.compile_time(_function)
-
+pointer_type = PointerType
 next_power_of_2 = host.next_power_of_2
+
+for _function in (host.cdiv, host.next_power_of_2, PointerType):
+    python.compile_time(_function)
 
 __all__ = [
     *sorted(BUILTINS),
     *(dtype.language_name for dtype in DTYPES.values()),
-    "BlockType",
-    "PointerType",
     "PropagateNan",
     "constexpr",
+    "math",
     "next_power_of_2",
+    "pointer_type",
     "tensor",
 ]

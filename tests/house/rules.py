@@ -158,11 +158,14 @@ def functions_are_short(project: Project) -> Iterator[str]:
 
 @rule
 def lines_are_narrow(project: Project) -> Iterator[str]:
-    """A line of source has at most 100 columns."""
+    """A line of source has at most 100 columns; what file tests pin is as it is."""
     for source in project.sources:
         if source.path.suffix not in (".py", ".bl", ".lark"):
             continue
-        for number, line in enumerate(source.text.splitlines(), 1):
+        text = source.text
+        if source.path.parts[:2] == ("tests", "filetests"):
+            text = text.partition("\n# expected:\n")[0]
+        for number, line in enumerate(text.splitlines(), 1):
             if len(line) > WIDTH:
                 yield f"{source.path}:{number}: {len(line)} columns; at most {WIDTH}"
 

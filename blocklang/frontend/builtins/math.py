@@ -275,9 +275,9 @@ def cdiv(x: Any, div: Any) -> Any:
     """
     if type(x) is int and type(div) is int and div != 0:
         return -(-x // div)
-    above = operators.binary("-", tensor(div), 1) if isinstance(div, Tensor) else div - 1
-    total = operators.binary("+", x if isinstance(x, Tensor) else tensor(x), above)
-    return operators.binary("//", total, div)
+    # A divisor without a dtype takes that of x, as in any other arithmetic.
+    above = div - 1 if is_number(div) else operators.binary("-", tensor(div, "'div'"), 1)
+    return operators.binary("//", operators.binary("+", tensor(x, "'x'"), above), div)
 
 
 @builtin

@@ -248,7 +248,7 @@ def reduce(input: Any, axis: Static[int], combine_fn: Any, keep_dims: Static[boo
 
     Example: `product = bl.reduce(x, 0, multiply)`
     """
-    given = input if isinstance(input, tuple) else (input,)
+    given = input if isinstance(input, tuple) and input else (input,)
     blocks = shapes.broadcast(*(block("reduce", value) for value in given))
 
     def combine(left: Sequence[Tensor], right: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -127,8 +127,9 @@ def builtin(
             return function(*arguments, **keywords)
 
         checked.__name__ = checked.__qualname__ = own_name
-        checked.__blocklang_builtin__ = checked  # type: ignore[attr-defined]
-        checked.__blocklang_signature__ = _signature(own_name, function)  # type: ignore[attr-defined]
+        marks = vars(checked)
+        marks.update(__blocklang_builtin__=checked)
+        marks.update(__blocklang_signature__=_signature(own_name, function))
         BUILTINS[own_name] = checked
         if method:
             METHODS[own_name] = checked

@@ -1,3 +1,5 @@
+"""A kernel with a mistake."""
+
 import blocklang.language as bl
 
 
@@ -12,7 +14,7 @@ def kernel(x):
 types = {"x": "ptr<f32>"}
 
 # expected:
-# host_function.py:9:17: error[BL204]: 'helper' is a Python function, which kernels cannot use
+# host_function.py:11:17: error[BL204]: 'helper' is a Python function, which kernels cannot use
 #         bl.store(x, helper(bl.load(x)))
 #                     ^^^^^^
 #   help: decorate it with @blocklang.jit to call it from kernels

@@ -1,3 +1,5 @@
+"""A kernel with a mistake."""
+
 import blocklang.language as bl
 
 table = {"a": 1}
@@ -10,7 +12,7 @@ def kernel(x):
 types = {"x": "ptr<f32>"}
 
 # expected:
-# unusable_value.py:7:17: error[BL204]: 'table' is a Python object of type 'dict', which kernels cannot use
+# unusable_value.py:9:17: error[BL204]: 'table' is a Python object of type 'dict', which kernels cannot use
 #         bl.store(x, table["a"])
 #                     ^^^^^
 #   help: pass it as an argument of the kernel
