@@ -80,7 +80,8 @@ def check_interpreter():
 
 def run_example(venv, name, arguments):
     """Run one program of examples/ with the package installed."""
-    available = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
+    # Every example is there in both languages; what they share is in Python alone.
+    available = sorted(path.stem for path in (ROOT / "examples").glob("*.bl"))
     if name not in available:
         stop(
             f"there is no example {name!r}." if name else "which example?",

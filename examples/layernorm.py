@@ -14,8 +14,14 @@ cpu|gpu]`.
 
 from __future__ import annotations
 
+import sys
+
+import numpy as np
+
 import blocklang
 import blocklang.language as bl
+
+EPSILON = 1e-5
 
 
 @blocklang.jit
@@ -102,6 +108,35 @@ def layernorm_unaligned(
 
 
 @blocklang.jit
+def layernorm_persistent(
+    x, y, w, b, mean_out, rstd_out, row_stride, rows, n, eps, BLOCK: bl.constexpr
+):
+    """A few programs that stay: each takes every num_programs(0)-th row.
+
+    The weights are read once a program instead of once a row, and the next row is on its way while
+    this one is normalized. For rows whose alignment allows small accesses only, where reading the
+    weights costs as much as the rows.
+    """
+    cols = bl.arange(0, BLOCK)
+    mask = cols < n
+    g = bl.load(w + cols, mask=mask, other=0.0)
+    h = bl.load(b + cols, mask=mask, other=0.0)
+    first = bl.program_id(0).to(bl.int64)
+    following = bl.load(x + first * row_stride + cols, mask=mask, other=0.0)
+    for row in range(first, rows, bl.num_programs(0)):
+        v = following.to(bl.float32)
+        ahead = row + bl.num_programs(0)
+        following = bl.load(x + ahead * row_stride + cols, mask=mask & (ahead < rows), other=0.0)
+        mean = bl.sum(v, axis=0) / n
+        centred = bl.where(mask, v - mean, 0.0)
+        rstd = 1 / bl.sqrt(bl.sum(centred * centred, axis=0) / n + eps)
+        bl.store(mean_out + row, mean)
+        bl.store(rstd_out + row, rstd)
+        result = centred * rstd * g.to(bl.float32) + h.to(bl.float32)
+        bl.store(y + row * row_stride + cols, result, mask=mask)
+
+
+@blocklang.jit
 def layernorm_long(x, y, w, b, mean_out, rstd_out, row_stride, n, eps, BLOCK: bl.constexpr):
     """One program a row of any length, in steps of BLOCK.
 
@@ -157,3 +192,176 @@ def layernorm_backward(dx, dy, dw, db, x, w, mean_in, rstd_in, row_stride, n, BL
     bl.store(dx + row * row_stride + cols, (scaled - normal * along - average) * rstd, mask=mask)
     bl.atomic_add(dw + cols, gradient * normal, mask=mask)
     bl.atomic_add(db + cols, gradient, mask=mask)
+
+
+@blocklang.jit
+def layernorm_backward_rows(
+    dx, dy, dw_parts, db_parts, x, w, mean_in, rstd_in, row_stride, rows, n, BLOCK: bl.constexpr
+):
+    """dx, each program for every so many rows; and the program's share of dw and db, as one row of
+    dw_parts and db_parts (float32, as many rows as programs).
+    """
+    program = bl.program_id(0)
+    cols = bl.arange(0, BLOCK)
+    mask = cols < n
+    g = bl.load(w + cols, mask=mask, other=0.0).to(bl.float32)
+    dw = bl.zeros((BLOCK,), bl.float32)
+    db = bl.zeros((BLOCK,), bl.float32)
+    for row in range(program, rows, bl.num_programs(0)):
+        start = row.to(bl.int64) * row_stride
+        v = bl.load(x + start + cols, mask=mask, other=0.0).to(bl.float32)
+        gradient = bl.load(dy + start + cols, mask=mask, other=0.0).to(bl.float32)
+        mean = bl.load(mean_in + row)
+        rstd = bl.load(rstd_in + row)
+        normal = bl.where(mask, (v - mean) * rstd, 0.0)
+        scaled = gradient * g
+        along = bl.sum(normal * scaled, axis=0) / n
+        average = bl.sum(scaled, axis=0) / n
+        bl.store(dx + start + cols, (scaled - normal * along - average) * rstd, mask=mask)
+        dw += gradient * normal
+        db += gradient
+    part = program.to(bl.int64) * n
+    bl.store(dw_parts + part + cols, dw, mask=mask)
+    bl.store(db_parts + part + cols, db, mask=mask)
+
+
+@blocklang.jit
+def layernorm_backward_weights(
+    dw, db, dw_parts, db_parts, parts, n, ROWS: bl.constexpr, COLUMNS: bl.constexpr
+):
+    """The sums over the rows of dw_parts and db_parts, COLUMNS of them a program."""
+    cols = bl.program_id(0) * COLUMNS + bl.arange(0, COLUMNS)
+    rows = bl.arange(0, ROWS)
+    dw_sum = bl.zeros((ROWS, COLUMNS), bl.float32)
+    db_sum = bl.zeros((ROWS, COLUMNS), bl.float32)
+    for first in range(0, parts, ROWS):
+        part = first + rows
+        mask = (part[:, None] < parts) & (cols[None, :] < n)
+        offsets = part[:, None].to(bl.int64) * n + cols[None, :]
+        dw_sum += bl.load(dw_parts + offsets, mask=mask, other=0.0)
+        db_sum += bl.load(db_parts + offsets, mask=mask, other=0.0)
+    bl.store(dw + cols, bl.sum(dw_sum, axis=0), mask=cols < n)
+    bl.store(db + cols, bl.sum(db_sum, axis=0), mask=cols < n)
+
+
+def launch(x, w, b, y, mean, rstd):
+    """LayerNorm of the contiguous matrix x into y, by the kernel that suits the shape.
+
+    Mean and rstd of each row come out too, in float32. Arrays of NumPy, torch or blocklang; returns
+    the launched kernel.
+    """
+    rows, n = x.shape
+    piece = 16 // x.dtype.itemsize
+    arrays = (x, y, w, b, mean, rstd)
+    if n > 32768:
+        return layernorm_long[(rows,)](*arrays, n, n, EPSILON, BLOCK=8192, num_warps=16)
+    if n <= 256:
+        programs, block = blocklang.cdiv(rows, 4), blocklang.next_power_of_2(n)
+        return layernorm_short[(programs,)](
+            *arrays, n, rows, n, EPSILON, ROWS=4, BLOCK=block, num_warps=1
+        )
+    if n % piece and piece > 4:
+        block = blocklang.next_power_of_2(n + piece)
+        warps = min(16, max(1, block // 1024))
+        return layernorm_unaligned[(rows,)](
+            *arrays, n, n, EPSILON, BLOCK=block, PIECE=piece, num_warps=warps
+        )
+    block = blocklang.next_power_of_2(n)
+    warps = min(16, max(1, block // 1024))
+    return layernorm[(rows,)](*arrays, n, n, EPSILON, BLOCK=block, num_warps=warps)
+
+
+class LayerNorm:
+    """The forward pass; `harness.py` says what each part is."""
+
+    title = "LayerNorm of each row of a matrix"
+
+    def inputs(self, x):
+        w, b = weights(x)
+        return {"x": x, "w": w, "b": b}
+
+    def results(self, x, w, b):
+        mean, rstd = np.full((2, len(x)), np.nan, np.float32)
+        return {"y": np.full_like(x, np.nan), "mean": mean, "rstd": rstd}
+
+    def run(self, x, w, b, y, mean, rstd):
+        return [launch(x, w, b, y, mean, rstd)]
+
+    def formula(self, x, w, b):
+        mean = x.mean(axis=1, keepdims=True)
+        centred = x - mean
+        rstd = 1 / np.sqrt((centred * centred).mean(axis=1, keepdims=True) + EPSILON)
+        return {"y": centred * rstd * w + b, "mean": mean[:, 0], "rstd": rstd[:, 0]}
+
+
+class BackwardByAtomics:
+    """The backward pass with weight gradients by atomic additions."""
+
+    title = "LayerNorm backward, weight gradients by atomic additions"
+
+    def inputs(self, x):
+        w, _ = weights(x)
+        wide = x.astype(np.float32)
+        dy = np.roll(x, 1, axis=0)[:, ::-1].copy()
+        mean, variance = wide.mean(axis=1), wide.var(axis=1)
+        return {"x": x, "dy": dy, "w": w, "mean": mean, "rstd": 1 / np.sqrt(variance + EPSILON)}
+
+    def results(self, x, dy, w, mean, rstd):
+        dw, db = np.zeros((2, x.shape[1]), np.float32)
+        return {"dx": np.full_like(x, np.nan), "dw": dw, "db": db}
+
+    def run(self, x, dy, w, mean, rstd, dx, dw, db):
+        rows, n = x.shape
+        block = blocklang.next_power_of_2(n)
+        arrays = (dx, dy, dw, db, x, w, mean, rstd)
+        warps = min(16, max(1, block // 1024))
+        return [layernorm_backward[(rows,)](*arrays, n, n, BLOCK=block, num_warps=warps)]
+
+    def formula(self, x, dy, w, mean, rstd):
+        normal = (x - mean[:, None]) * rstd[:, None]
+        scaled = dy * w
+        along = (normal * scaled).mean(axis=1, keepdims=True)
+        average = scaled.mean(axis=1, keepdims=True)
+        dx = (scaled - normal * along - average) * rstd[:, None]
+        return {"dx": dx, "dw": (dy * normal).sum(axis=0), "db": dy.sum(axis=0)}
+
+
+class BackwardInTwoStages(BackwardByAtomics):
+    """The backward pass with weight gradients in two stages."""
+
+    title = "LayerNorm backward, weight gradients in two stages"
+    parts = 256
+
+    def results(self, x, dy, w, mean, rstd):
+        parts = min(self.parts, len(x))
+        found = super().results(x, dy, w, mean, rstd)
+        dw_parts, db_parts = np.full((2, parts, x.shape[1]), np.nan, np.float32)
+        dw, db = np.full((2, x.shape[1]), np.nan, np.float32)
+        return {**found, "dw": dw, "db": db, "dw_parts": dw_parts, "db_parts": db_parts}
+
+    def run(self, x, dy, w, mean, rstd, dx, dw, db, dw_parts, db_parts):
+        rows, n = x.shape
+        parts = dw_parts.shape[0]
+        block = blocklang.next_power_of_2(n)
+        arrays = (dx, dy, dw_parts, db_parts, x, w, mean, rstd)
+        warps = min(16, max(1, block // 1024))
+        first = layernorm_backward_rows[(parts,)](*arrays, n, rows, n, BLOCK=block, num_warps=warps)
+        programs = (blocklang.cdiv(n, 64),)
+        second = layernorm_backward_weights[programs](
+            dw, db, dw_parts, db_parts, parts, n, ROWS=32, COLUMNS=64
+        )
+        return [first, second]
+
+
+def weights(x):
+    """A weight and a bias for each column of x, of its dtype."""
+    generator = np.random.default_rng(1)
+    w, b = generator.standard_normal((2, x.shape[1]), np.float32).astype(x.dtype)
+    return 1 + w, b
+
+
+if __name__ == "__main__":
+    import harness  # lies beside this file
+
+    examples = [LayerNorm(), BackwardByAtomics(), BackwardInTwoStages()]
+    sys.exit(harness.main(examples, rows=4096, columns=1000))

@@ -7,11 +7,16 @@ program several short rows, `softmax_unaligned` moves rows that are not 16-byte 
 pieces all the same, `softmax_long` walks along rows that are too long for the registers of one
 program.
 
-Run it: `python examples/softmax.py [--rows 4096] [--columns 1000] [--dtype float32] [--device
-cpu|gpu]`.
+Run it: `python examples/softmax.py [--rows 4096] [--columns 1000]
+[--dtype float32|float16|bfloat16] [--device cpu|gpu] [--input matrix.npy]`. Without --input the
+matrix is one of random numbers.
 """
 
 from __future__ import annotations
+
+import sys
+
+import numpy as np
 
 import blocklang
 import blocklang.language as bl
@@ -94,3 +99,48 @@ def softmax_long(x, y, row_stride, n, BLOCK: bl.constexpr):
             x + start + at + cols, mask=mask, other=-float("inf"), eviction_policy="evict_first"
         )
         bl.store(y + start + at + cols, bl.exp(v.to(bl.float32) - row_top) / row_total, mask=mask)
+
+
+def launch(x, y):
+    """Softmax of each row of the contiguous matrix x into y, by the kernel that suits the shape.
+
+    Arrays of NumPy, torch or blocklang; returns the launched kernel.
+    """
+    rows, n = x.shape
+    piece = 16 // x.dtype.itemsize
+    if n > 32768:
+        return softmax_long[(rows,)](x, y, n, n, BLOCK=8192, num_warps=16)
+    if n <= 256:
+        programs, block = blocklang.cdiv(rows, 4), blocklang.next_power_of_2(n)
+        return softmax_short[(programs,)](x, y, n, rows, n, ROWS=4, BLOCK=block, num_warps=1)
+    if n % piece and piece > 4:
+        block = blocklang.next_power_of_2(n + piece)
+        warps = min(16, max(1, block // 1024))
+        return softmax_unaligned[(rows,)](x, y, n, n, BLOCK=block, PIECE=piece, num_warps=warps)
+    block = blocklang.next_power_of_2(n)
+    return softmax[(rows,)](x, y, n, n, BLOCK=block, num_warps=min(16, max(1, block // 1024)))
+
+
+class Softmax:
+    """What the program runs; `harness.py` says what each part is."""
+
+    title = "softmax of each row of a matrix"
+
+    def inputs(self, x):
+        return {"x": x}
+
+    def results(self, x):
+        return {"y": np.full_like(x, np.nan)}
+
+    def run(self, x, y):
+        return [launch(x, y)]
+
+    def formula(self, x):
+        e = np.exp(x - x.max(axis=1, keepdims=True))
+        return {"y": e / e.sum(axis=1, keepdims=True)}
+
+
+if __name__ == "__main__":
+    import harness  # lies beside this file
+
+    sys.exit(harness.main([Softmax()], rows=4096, columns=1000))

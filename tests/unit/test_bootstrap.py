@@ -111,9 +111,10 @@ def test_missing_module_is_named(module, monkeypatch):
 
 def test_unknown_example_lists_those_there_are(tmp_path, monkeypatch):
     (tmp_path / "examples").mkdir()
-    (tmp_path / "examples" / "softmax.py").write_text("")
+    for name in ("softmax.py", "softmax.bl", "harness.py"):
+        (tmp_path / "examples" / name).write_text("")
     monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
-    with pytest.raises(SystemExit, match=r"no example 'nothing'.\nAvailable: softmax"):
+    with pytest.raises(SystemExit, match=r"no example 'nothing'.\nAvailable: softmax$"):
         bootstrap.run_example(tmp_path / "venv", "nothing", [])
 
 
