@@ -41,7 +41,7 @@ from blocklang.ir.ops.elementwise import (
     Xor,
 )
 from blocklang.ir.ops.program import Constant, Hint, Splat
-from blocklang.ir.types import DType, PointerType, Type, element_type, i32, with_element
+from blocklang.ir.types import DType, PointerType, Type, element_type, f32, i32, with_element
 
 from .emit import Emitter
 from .lower import lowers
@@ -239,6 +239,11 @@ def _(e: Emitter, op: Cast) -> str:
     if source.is_float and target.is_integer:
         return _float_to_integer(e, op, source, target)
     if source.is_float:
+        if source.bits == target.bits:
+            # LLVM has no instruction between half and bfloat; every one of both is a float.
+            wide = e.type(with_element(op.operand.type, f32))
+            value = e.emit(f"fpext {source_type} {value} to {wide}")
+            return e.emit(f"fptrunc {wide} {value} to {target_type}")
         opcode = "fptrunc" if target.bits < source.bits else "fpext"
     elif target.is_float:
         opcode = "sitofp" if source.is_signed else "uitofp"

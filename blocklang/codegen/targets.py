@@ -62,12 +62,13 @@ class CpuTarget:
 Target = GpuTarget | CpuTarget
 
 _KB = 1024
+# PTX 7.4 is the first with eviction priorities, which any kernel may ask for.
 GPU_TARGETS = {
     name: GpuTarget(name, capability, ptx, shared * _KB, threads, shared_all * _KB)
     for name, capability, ptx, shared, threads, shared_all in (
-        ("sm_75", 75, 63, 64, 1024, 64),
-        ("sm_80", 80, 70, 163, 2048, 164),
-        ("sm_86", 86, 71, 99, 1536, 100),
+        ("sm_75", 75, 74, 64, 1024, 64),
+        ("sm_80", 80, 74, 163, 2048, 164),
+        ("sm_86", 86, 74, 99, 1536, 100),
         ("sm_87", 87, 74, 163, 1536, 164),
         ("sm_89", 89, 84, 99, 1536, 100),
         ("sm_90", 90, 80, 227, 2048, 228),
