@@ -18,6 +18,7 @@ from blocklang.ir.verify import verify
 
 from . import emission, syntax
 from .errors.names import MissingArgument
+from .errors.syntax import NestedTooDeeply
 from .errors.types import KernelReturnsValue, WrongArgumentType
 from .lower_calls import Calls, State
 from .lower_expressions import Expressions
@@ -85,6 +86,8 @@ def lower_kernel(
         try:
             bound = _bind(lowering, kernel, argument_types, facts or {}, constexprs or {})
             ended = lowering.lower_body(function, bound)
+        except RecursionError:
+            raise NestedTooDeeply(function.location, limit=syntax.MAX_DEPTH) from None
         finally:
             sys.stdout.write("".join(session.messages))
         if ended is not None and ended.value is not None:

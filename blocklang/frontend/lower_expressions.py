@@ -13,7 +13,7 @@ from blocklang.ir.core import Operation, Region
 from blocklang.ir.diagnostics import CompileError
 from blocklang.ir.op import Op
 from blocklang.ir.ops.elementwise import Divide, Remainder
-from blocklang.ir.types import DType, PointerType, element_type
+from blocklang.ir.types import DType, PointerType, element_type, i1, with_element
 
 from . import constexpr, emission, merge, operators, syntax
 from .builtins.python import iterate
@@ -25,7 +25,7 @@ from .errors.names import (
 )
 from .errors.types import BranchTypes
 from .lower_parts import Parts
-from .values import BoundMethod, Tensor, describe, is_number, same
+from .values import BoundMethod, Tensor, describe, is_number, known, same
 
 SWAPPED = {"==", "!="}
 
@@ -113,26 +113,28 @@ class Expressions(Parts):
     def expression_Boolean(self, node: syntax.Boolean) -> Any:
         value = self.evaluate(node.operands[0])
         for operand in node.operands[1:]:
-            known = value.constant if isinstance(value, Tensor) else value
-            is_known = known is not None or not isinstance(value, Tensor)
-            if is_known and bool(known) == (node.operator == "or"):
+            decided = _known_truth(value)
+            if decided is (node.operator == "or"):
                 return value
             other = self.evaluate(operand)
-            if is_known:
+            if decided is not None:
                 value = other
+                continue
+            # A known operand on the right decides as well, or has no influence.
+            known_other = _known_truth(other)
+            if known_other is None:
+                value = operators.logical(node.operator, value, other)
+            elif known_other is (node.operator == "or"):
+                value = known(known_other, with_element(value.type, i1))
             else:
-                value = operators.logical(node.operator, value, self.truth_operand(other))
+                value = truth(value)
         return value
-
-    def truth_operand(self, value: Any) -> Any:
-        """An operand of `and` / `or` beside a runtime one; None and the like become bools."""
-        return value if isinstance(value, Tensor) or is_number(value) else bool(value)
 
     def expression_Conditional(self, node: syntax.Conditional) -> Any:
         condition = self.evaluate(node.condition)
-        known = condition.constant if isinstance(condition, Tensor) else bool(condition)
-        if known is not None:
-            return self.evaluate(node.then if known else node.otherwise)
+        decided = _known_truth(condition)
+        if decided is not None:
+            return self.evaluate(node.then if decided else node.otherwise)
         if condition.is_block:
             return operators.select(
                 condition, self.evaluate(node.then), self.evaluate(node.otherwise)
@@ -215,6 +217,13 @@ class Expressions(Parts):
         if name in names and names.index(name) < len(places):
             return places[names.index(name)].location
         return node.location
+
+
+def _known_truth(value: Any) -> bool | None:
+    """Whether a value is true, where that is known at compile time."""
+    if not isinstance(value, Tensor):
+        return bool(value)
+    return None if value.constant is None else bool(value.constant)
 
 
 def _may_run_always(op: Operation) -> bool:

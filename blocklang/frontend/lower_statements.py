@@ -25,7 +25,7 @@ from .lower_simple import SimpleStatements
 from .scope import Binding
 from .values import Range, Tensor, Unset, describe
 
-MAX_EXITS = 200
+MAX_EXITS = 100
 """Runtime branches with an exit in one function: what follows them is compiled several times."""
 
 

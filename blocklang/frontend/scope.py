@@ -8,6 +8,7 @@ there is turned into a compile-time value, or refused.
 from __future__ import annotations
 
 import enum
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -105,6 +106,8 @@ class Scope:
             return tuple(self.usable(item, name) for item in value)
         if is_usable(value):
             return value
+        if isinstance(value, numbers.Real):  # NumPy's numbers
+            return int(value) if isinstance(value, numbers.Integral) else float(value)
         instead = "pass it as an argument of the kernel"
         what = describe(value)
         if callable(value):

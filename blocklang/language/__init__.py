@@ -30,6 +30,15 @@ globals().update(BUILTINS)
 pointer_type = PointerType
 next_power_of_2 = host.next_power_of_2
 
+
+def constexpr_function(function: Any) -> Any:
+    """Let kernels call a Python function at compile time, with compile-time values.
+
+    Example: `@bl.constexpr_function`, above `def log2(n): return n.bit_length() - 1`
+    """
+    return python.compile_time(function)
+
+
 for _function in (host.cdiv, host.next_power_of_2, PointerType):
     python.compile_time(_function)
 
@@ -38,6 +47,7 @@ __all__ = [
     *(dtype.language_name for dtype in DTYPES.values()),
     "PropagateNan",
     "constexpr",
+    "constexpr_function",
     "math",
     "next_power_of_2",
     "pointer_type",

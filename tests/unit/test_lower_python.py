@@ -11,15 +11,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import pytest
 
 import blocklang
 import blocklang.language as bl
 from blocklang.frontend.emission import OutsideKernel
 from blocklang.frontend.errors.names import UnknownAttribute, UnknownName, UnusableValue
+from blocklang.frontend.errors.syntax import NestedTooDeeply
 from blocklang.frontend.errors.types import CompileTimeRequired, WrongArgumentType
 from blocklang.frontend.lower import lower_kernel
 from blocklang.frontend.python import parse_python
+from blocklang.frontend.text import load_text
 from blocklang.ir.core import Module
 from blocklang.ir.ops.control import Call
 from blocklang.ir.printer import print_module
@@ -29,6 +32,12 @@ SIZE = 16
 LIMIT = bl.constexpr(4)
 DTYPE = bl.float16
 NAMES = ["a", "b"]
+
+
+KERNEL = """
+kernel k(x: *f32):
+    store(x, f399(load(x)))
+"""
 
 
 class Mode(enum.Enum):
@@ -115,6 +124,28 @@ def test_modules_and_host_helpers() -> None:
         bl.store(x + cols, bl.math.exp2(bl.load(x + cols)))
 
     assert "exp2" in text(lower(kernel, {"n": 100}, x=PointerType(f32)))
+
+
+@bl.constexpr_function
+def bits(n):
+    return n.bit_length() - 1
+
+
+def test_functions_at_compile_time() -> None:
+    def kernel(x, n: bl.constexpr):
+        cols = bl.arange(0, 1 << bits(n))
+        bl.store(x + cols, 1.0)
+
+    assert "block<64xi32>" in text(lower(kernel, {"n": numpy.int64(100)}, x=PointerType(f32)))
+
+
+def test_nesting_that_exhausts_the_stack() -> None:
+    source = "def f0(x):\n    return x + 1\n"
+    for i in range(1, 400):
+        source += f"def f{i}(x):\n    return f{i - 1}(x)\n"
+    functions = load_text(source.replace("def ", "function ") + KERNEL)
+    with pytest.raises(NestedTooDeeply):
+        lower_kernel(functions["k"], {"x": PointerType(f32)})
 
 
 def test_python_functions() -> None:

@@ -21,6 +21,9 @@ from .math import maximum, minimum
 from .reduce import max_, min_
 from .registry import BUILTINS, call_builtin
 
+MAX_UNROLLED = 65536
+"""Iterations of an unrolled loop."""
+
 PYTHON: dict[Any, Callable[..., Any]] = {}
 """Python's function or class -> what it does in a kernel."""
 
@@ -124,7 +127,13 @@ def iterate(value: Any) -> tuple[Any, ...]:
     if isinstance(value, Range):
         bounds = (value.start, value.end, value.step)
         start, end, step = static_value(bounds, "the bound of an unrolled loop")
-        return tuple(compute(builtins.range, start, end, step))
+        numbers = compute(builtins.range, start, end, step)
+        if len(numbers) > MAX_UNROLLED:
+            raise CompileTimeOperation(
+                problem=f"a loop of {len(numbers)} iterations is too long to be unrolled",
+                instead=f"use range(); static_range() goes up to {MAX_UNROLLED}",
+            )
+        return tuple(numbers)
     raise NotIterable(found=describe(value))
 
 
