@@ -224,12 +224,13 @@ def read_matrix(chosen: argparse.Namespace) -> tuple[Any, str]:
 def least_seconds(function: Callable[[], object], budget: float = 0.5) -> float:
     """The least time of `function` over at least three runs and about `budget` seconds."""
     function()
-    times: list[float] = []
-    while len(times) < 3 or sum(times) < budget:
+    best, spent, runs = float("inf"), 0.0, 0
+    while runs < 3 or spent < budget:
         start = time.perf_counter()
         function()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        elapsed = time.perf_counter() - start
+        best, spent, runs = min(best, elapsed), spent + elapsed, runs + 1
+    return best
 
 
 def rate(size: int, seconds: float) -> str:

@@ -26,6 +26,7 @@ SIZES = (1, 3, 257, 1000, 12345)
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
 EPSILON = layernorm.EPSILON
 ROWS = 5
+LAYERNORMS = [name for name in vars(layernorm) if re.match("layernorm(?!_backward)", name)]
 
 
 def strided(rows, n, dtype, extra=0, fill=None):
@@ -75,6 +76,9 @@ def layernorm_launches(arrays, stride):
         "layernorm_unaligned": lambda: layernorm.layernorm_unaligned[(rows,)](
             *arrays, stride, *tail, BLOCK=wide, PIECE=piece
         ),
+        "layernorm_persistent": lambda: layernorm.layernorm_persistent[(2,)](
+            *arrays, stride, rows, *tail, BLOCK=block
+        ),
         "layernorm_long": lambda: layernorm.layernorm_long[(rows,)](
             *arrays, stride, *tail, BLOCK=256
         ),
@@ -111,7 +115,7 @@ def test_layernorm(n, extra, dtype):
     x = strided(ROWS, n, dtype, extra)
     w, b = layernorm.weights(x)
     exact = layernorm.LayerNorm().formula(*map(Rounded, (x, w, b)))
-    for name in ("layernorm", "layernorm_short", "layernorm_unaligned", "layernorm_long"):
+    for name in LAYERNORMS:
         y = strided(ROWS, n, dtype, extra, fill=7)
         mean, rstd = np.full((2, ROWS), np.nan, np.float32)
         layernorm_launches((x, y, w, b, mean, rstd), n + extra)[name]()
@@ -182,7 +186,7 @@ def test_softmax_of_extreme_rows(kernel, n):
     close(y[3:], exact)
 
 
-@pytest.mark.parametrize("name", ["layernorm", "layernorm_unaligned", "layernorm_long"])
+@pytest.mark.parametrize("name", LAYERNORMS)
 def test_layernorm_of_rows_with_a_large_mean(name):
     generator = np.random.default_rng(0)
     x = (1000 + generator.standard_normal((3, 777))).astype(np.float32)
