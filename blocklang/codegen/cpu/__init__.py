@@ -10,8 +10,8 @@ A kernel becomes a function that runs a range of the grid's programs, one after 
   `strides`, `places`), `conflicts` which accesses may be interleaved, `vectors` along which
   dimension chunks extend, `scratch` where buffers lie. `show` prints it.
 - The `emitter` computes values chunk by chunk; `nest` writes loops, `reduce` accumulators, `memory`
-  accesses, `guards` run-time checks of addresses, `control` branches and loops, `debug` prints and
-  assertions, `program` indices.
+  and `atomics` accesses, `guards` run-time checks of addresses, `control` branches and loops,
+  `debug` prints and assertions, `program` indices.
 - `kernel` puts it together and `host` makes object code of it and loads it.
 """
 

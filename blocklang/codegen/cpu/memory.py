@@ -1,32 +1,29 @@
-"""Memory: loads, stores and atomics of one chunk, in global memory and in buffers.
+"""Memory: loads and stores of one chunk, in global memory and in buffers.
 
 Adjacent elements are one vector access; whatever else is a gather or scatter, or one access for a
 chunk whose addresses are all equal. Nothing is read or written where the mask fails. Addresses need
-no alignment, except of atomics.
+no alignment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
-from blocklang.codegen.errors import AtomicNotOnTarget
 from blocklang.codegen.lower import lowers
-from blocklang.ir.ops.memory import AtomicRMW, Load, Store
-from blocklang.ir.types import DType, PointerType, Type, element_type, i1
+from blocklang.ir.ops.memory import Load, Store
+from blocklang.ir.types import PointerType, Type, element_type, i1
 
 from .emitter import CpuEmitter, Lanes, uniform
 from .places import ZERO, Place
 from .plan import Buffer
 
 _SUFFIXES = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64", "ptr": "p0"}
-_EVERYWHERE = uniform("true")
+EVERYWHERE = uniform("true")
+"""The mask of an access without one."""
 
 
 @lowers(Load, on=("cpu",))
 def _(e: CpuEmitter, op: Load) -> Lanes | str:
     pointer = e.evaluate(op.pointer, e.place)
-    mask = _EVERYWHERE if op.mask is None else e.evaluate(op.mask, e.place)
+    mask = EVERYWHERE if op.mask is None else e.evaluate(op.mask, e.place)
     other = None if op.other is None else e.evaluate(op.other, e.place)
     lanes = load(e, op.accessed, pointer, mask, other, op.volatile)
     # Scalar ops are lowered by the shared emitter, which knows names only.
@@ -35,19 +32,19 @@ def _(e: CpuEmitter, op: Load) -> Lanes | str:
 
 @lowers(Store, on=("cpu",))
 def _(e: CpuEmitter, op: Store) -> None:
-    mask = _EVERYWHERE if op.mask is None else e.evaluate(op.mask, e.place)
+    mask = EVERYWHERE if op.mask is None else e.evaluate(op.mask, e.place)
     value = e.evaluate(op.value, e.place)
     store(e, op.accessed, e.evaluate(op.pointer, e.place), mask, value)
 
 
 def load_buffer(e: CpuEmitter, buffer: Buffer, type: Type, place: Place) -> Lanes:
     """The elements of a block of `type`, which is stored in `buffer`, at `place`."""
-    return load(e, type, buffer_pointer(e, buffer, type, place), _EVERYWHERE, None)
+    return load(e, type, buffer_pointer(e, buffer, type, place), EVERYWHERE, None)
 
 
 def store_buffer(e: CpuEmitter, buffer: Buffer, type: Type, place: Place, value: Lanes) -> None:
     """Keep the elements of a block of `type` at `place` in `buffer`."""
-    store(e, type, buffer_pointer(e, buffer, type, place), _EVERYWHERE, value)
+    store(e, type, buffer_pointer(e, buffer, type, place), EVERYWHERE, value)
 
 
 def buffer_pointer(e: CpuEmitter, buffer: Buffer, type: Type, place: Place) -> Lanes:
@@ -117,7 +114,7 @@ def _load_if(
         kind = e.vector_type(type)
         rest = "zeroinitializer" if other is None else e.vector(other, type)
     with e.when(condition):
-        found = load(e, type, pointer, _EVERYWHERE, None, word != "load")
+        found = load(e, type, pointer, EVERYWHERE, None, word != "load")
         text = found.text if is_uniform else e.vector(found, type)
         inside = e.block_label
     result = e.emit(f"phi {kind} [ {text}, %{inside} ], [ {rest}, %{before} ]")
@@ -131,7 +128,7 @@ def store(e: CpuEmitter, type: Type, pointer: Lanes, mask: Lanes, value: Lanes) 
         if value.stride != 0 or pointer.stride != 0:
             value = Lanes(e.vector(value, type))
         with e.when(mask.text):
-            store(e, type, pointer, _EVERYWHERE, value)
+            store(e, type, pointer, EVERYWHERE, value)
         return
     kind = e.memory_type(type)
     if mask.is_uniform and pointer.is_uniform and value.is_uniform:
@@ -166,75 +163,3 @@ def _to_memory(e: CpuEmitter, text: str, kind: str, type: Type) -> str:
         return text
     own = "i1" if kind == "i8" else f"<{e.width} x i1>"
     return e.emit(f"zext {own} {text} to {kind}")
-
-
-# ---------------------------------------------------------------- lane by lane
-
-
-def for_each_lane(e: CpuEmitter, mask: Lanes, body: Callable[[str], None]) -> None:
-    """Run `body` with the number of each lane (an i64) where the mask holds."""
-    masks = e.vector(mask, i1)
-    with e.loop("0", str(e.width), 1) as lane:
-        holds = e.emit(f"extractelement <{e.width} x i1> {masks}, i64 {lane}")
-        with e.when(holds):
-            body(lane)
-
-
-def _extract(e: CpuEmitter, vector: str, type: Type, lane: str) -> str:
-    return e.emit(f"extractelement {e.vector_type(type)} {vector}, i64 {lane}")
-
-
-_ORDERS = {"relaxed": "monotonic", "acquire": "acquire", "release": "release", "acq_rel": "acq_rel"}
-
-
-@lowers(AtomicRMW, on=("cpu",))
-def _(e: CpuEmitter, op: AtomicRMW) -> str:
-    return atomic(e, op).text
-
-
-def atomic(e: CpuEmitter, op: AtomicRMW) -> Lanes:
-    """The updates of one chunk, one after the other; the elements are the old values."""
-    kind = element_type(op.accessed)
-    if not isinstance(kind, DType) or (kind.is_float and kind.bits < 32) or kind.is_bool:
-        raise AtomicNotOnTarget(
-            op.loc,
-            operation=f"atomic {op.kind}",
-            dtype=kind,
-            target="CPUs",
-            instead="use f32, f64 or an integer type",
-        )
-    pointer, value = e.evaluate(op.pointer, e.place), e.evaluate(op.value, e.place)
-    mask = _EVERYWHERE if op.mask is None else e.evaluate(op.mask, e.place)
-
-    def update(address: str, operand: str) -> str:
-        word = "fadd" if kind.is_float else "add"
-        scalar = e.scalar_type(kind)
-        order = f"{_ORDERS[op.semantics]}, align {kind.bytes}"
-        return e.emit(f"atomicrmw {word} ptr {address}, {scalar} {operand} {order}")
-
-    if not e.place:
-        scalar_update = partial(update, pointer.text, value.text)
-        return uniform(_update_if(e, kind, mask.text, scalar_update))
-    results = e.slot(e.vector_type(kind))
-    addresses, operands = e.vector(pointer, op.pointer.type), e.vector(value, kind)
-
-    def one(lane: str) -> None:
-        address = _extract(e, addresses, op.pointer.type, lane)
-        old = update(address, _extract(e, operands, kind, lane))
-        place = e.emit(f"getelementptr {e.scalar_type(kind)}, ptr {results}, i64 {lane}")
-        e.line(f"store {e.scalar_type(kind)} {old}, ptr {place}")
-
-    e.line(f"store {e.vector_type(kind)} zeroinitializer, ptr {results}")
-    for_each_lane(e, mask, one)
-    return Lanes(e.emit(f"load {e.vector_type(kind)}, ptr {results}"))
-
-
-def _update_if(e: CpuEmitter, kind: DType, mask: str, update: Callable[[], str]) -> str:
-    if mask == "true":
-        return update()
-    before = e.block_label
-    with e.when(mask):
-        old = update()
-        inside = e.block_label
-    zero = e.constant(0.0 if kind.is_float else 0, kind)
-    return e.emit(f"phi {e.scalar_type(kind)} [ {old}, %{inside} ], [ {zero}, %{before} ]")

@@ -21,9 +21,10 @@ from blocklang.ir.ops.memory import AtomicRMW, Store
 from blocklang.ir.ops.reduce import Reduce
 from blocklang.ir.types import DType, element_type
 
+from .atomics import atomic
 from .emitter import Coordinate, CpuEmitter, Lanes
 from .guards import emit_guards
-from .memory import atomic, store_buffer
+from .memory import store_buffer
 from .places import ZERO, Place
 from .plan import Action, Buffer, Evaluate, Execute, Nest
 from .reduce import Reduction
