@@ -1,0 +1,145 @@
+"""The benchmark tables and plots say what the raw results say, and nothing else."""
+
+import json
+import re
+
+import pytest
+
+from tools import report
+
+ENVIRONMENT = {
+    "python": "3.12.0",
+    "date": "2026-01-02",
+    "host": "Some CPU",
+    "gpu": "Some GPU, 1.2.3",
+    "versions": {"numpy": "2.0", "triton": "3.6", "torch": None},
+}
+
+
+def gpu_row(provider, ms, **more):
+    return {
+        "section": "softmax", "case": "f32 8x8", "provider": provider, "ms": ms,
+        "rate": 2e12 / ms, "of_copy": 1 / ms, **more,
+    }  # fmt: skip
+
+
+ROWS = [
+    gpu_row("copy", 1.0),
+    gpu_row("triton", 2.0, configuration="w4", correct=True),
+    gpu_row("blocklang", 1.6, configuration="w2", correct=True),
+    gpu_row("blocklang-shaped", 1.25, configuration="short 4r w1", correct=True),
+    {"section": "launch", "case": "3 arrays", "provider": "blocklang", "microseconds": 3.0},
+    {"section": "launch", "case": "3 arrays", "provider": "floor: ctypes", "microseconds": 2.0},
+    {"section": "compile", "case": "softmax", "provider": "triton", "ms": 250.0},
+    {"section": "compile", "case": "softmax", "provider": "blocklang", "ms": 100.0},
+    {"section": "cpu", "case": "add", "provider": "copy", "ms": 1.0},
+    {"section": "cpu", "case": "add", "provider": "numpy", "ms": 4.0, "of_copy": 0.25},
+    {"section": "cpu", "case": "add", "provider": "blocklang", "ms": 2.0, "of_copy": 0.5},
+    {"section": "import", "case": "fresh process", "provider": "blocklang", "ms": 30.0},
+]
+EXPECTED = {
+    "softmax": "| f32 8x8 | 2.00 | 1.00 | 1.25 | 1.25 | 1.60 (short 4r) | 80% |",
+    "launch": "| 3 arrays | blocklang | 3.00 | 1.5 |",
+    "compile": "| softmax | 250 | 100 | 2.5 × |",
+    "cpu": "| add | 1.00 | 4.00 | 2.00 | 2.0 × | 50% |",
+    "import": "| `import blocklang` | 30 |",
+}
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A checkout with results and pages that ask for them."""
+    write_rows(tmp_path, "all", ROWS)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text(f"Before.\n{marks('cpu')}\nAfter.\n")
+    (tmp_path / "docs/performance.md").write_text(marks(" ".join(EXPECTED)))
+    return tmp_path
+
+
+def write_rows(root, name, rows):
+    folder = root / "benchmarks/results"
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {"environment": ENVIRONMENT, "rows": rows}
+    (folder / f"{name}.json").write_text(json.dumps(contents))
+
+
+def marks(names):
+    return f"<!-- benchmarks:begin {names} -->\nold\n<!-- benchmarks:end -->"
+
+
+def test_committed_tables_and_plots_are_those_of_the_results():
+    assert report.main(["--check"]) == 0
+
+
+def test_committed_pages_ask_for_every_table():
+    page = (report.ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    asked = {name for _, names, _ in report.MARKED.findall(page) for name in names.split()}
+    assert asked == set(report.TABLES)
+
+
+@pytest.mark.parametrize("section", EXPECTED)
+def test_table(section, project):
+    sections = report.read_results(project / "benchmarks/results")
+    page = report.fill(marks(section), sections)
+    assert EXPECTED[section] in page.splitlines()
+    assert "old" not in page
+    machine = "Some CPU" if section in ("cpu", "import") else "Some GPU"
+    assert f"*{machine}, 2026-01-02; Python 3.12.0, numpy 2.0, triton 3.6.*" in page
+    assert report.fill(page, sections) == page
+    assert "![" not in page
+    has_plot = section in ("softmax", "cpu")
+    assert (f"(pictures/{section}.svg)" in report.fill(page, sections, "pictures")) == has_plot
+
+
+def test_pages_are_written_and_then_current(project, monkeypatch, capsys):
+    drawn = []
+    monkeypatch.setattr(report, "draw", lambda section, path: drawn.append((section.name, path)))
+    assert report.main(["--check"], project) == 1
+    assert report.main([], project) == 0
+    readme = (project / "README.md").read_text()
+    assert re.fullmatch(r"Before\.\n<!--.*\| add \|.*-->\nAfter\.\n", readme, re.DOTALL)
+    assert [name for name, _ in drawn] == ["softmax", "cpu"]
+    for name, path in drawn:
+        path.parent.mkdir(exist_ok=True)
+        sections = report.read_results(project / "benchmarks/results")
+        path.write_text(f"<svg>{sections[name].digest}</svg>")
+    assert report.main(["--check"], project) == 0
+    capsys.readouterr()
+    write_rows(project, "all", [{**row, "ms": 9.0} for row in ROWS])
+    assert report.main(["--check"], project) == 1
+    stale = capsys.readouterr().out
+    assert "docs/images/cpu.svg" in stale
+    assert "README.md" in stale
+
+
+def test_plot_shows_every_provider_and_its_digest(project):
+    pytest.importorskip("matplotlib")
+    section = report.read_results(project / "benchmarks/results")["softmax"]
+    texts = []
+    for _ in range(2):
+        report.draw(section, project / "plot.svg")
+        texts.append((project / "plot.svg").read_text())
+    assert texts[0] == texts[1]
+    for text in ("triton", "blocklang-shaped", "f32 8x8", section.digest):
+        assert text in texts[0]
+
+
+def test_wrong_results_are_refused(project):
+    write_rows(project, "wrong", [gpu_row("triton", 1.0, correct=False)])
+    with pytest.raises(ValueError, match=r"wrong\.json: f32 8x8 by triton was wrong"):
+        report.stale(project)
+
+
+def test_results_that_are_there_twice_are_refused(project):
+    write_rows(project, "more", ROWS[:1])
+    with pytest.raises(ValueError, match="softmax, f32 8x8: copy is there twice"):
+        report.stale(project)
+
+
+def test_unknown_tables_are_refused():
+    with pytest.raises(ValueError, match=r"no table is called nothing; there are: softmax"):
+        report.fill(marks("nothing"), {})
+
+
+def test_sections_without_results_give_nothing():
+    assert report.fill(marks("cpu"), {}) == marks("cpu").replace("old\n", "")

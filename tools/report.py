@@ -1,0 +1,300 @@
+#!/usr/bin/env python3
+"""Write the benchmark tables and plots of the documentation from benchmarks/results/*.json.
+
+    python -m tools.report [--check]
+
+A page asks for tables by a pair of lines, between which the tables of these sections are put:
+
+    <!-- benchmarks:begin softmax layernorm -->
+    <!-- benchmarks:end -->
+
+Nothing that stands there comes from elsewhere than the raw results, and sections without results
+give nothing. With --check nothing is written, and stale pages are a failure. Plots carry a digest
+of the rows that they show, by which --check tells stale ones without drawing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tools.generate_docs import table
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/performance.md")
+IMAGES = "docs/images"
+MARKED = re.compile(
+    r"(<!-- benchmarks:begin ([\w ]+?) -->\n).*?(<!-- benchmarks:end -->)", re.DOTALL
+)
+
+Row = Mapping[str, Any]
+
+
+@dataclass
+class Section:
+    """The rows of one section, and the environments that they were measured in."""
+
+    name: str
+    rows: list[Row] = field(default_factory=list)
+    environments: list[Mapping[str, Any]] = field(default_factory=list)
+
+    @property
+    def cases(self) -> dict[str, dict[str, Row]]:
+        """Rows by case and provider."""
+        found: dict[str, dict[str, Row]] = {}
+        for row in self.rows:
+            providers = found.setdefault(row["case"], {})
+            if row["provider"] in providers:
+                raise ValueError(f"{self.name}, {row['case']}: {row['provider']} is there twice")
+            providers[row["provider"]] = row
+        return found
+
+    @property
+    def digest(self) -> str:
+        """A name for exactly these rows."""
+        text = json.dumps(self.rows, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_results(folder: Path) -> dict[str, Section]:
+    """The sections of all result files of a folder. A result that is wrong is a ValueError."""
+    sections: dict[str, Section] = {}
+    for path in sorted(folder.glob("*.json")):
+        contents = json.loads(path.read_text(encoding="utf-8"))
+        for row in contents["rows"]:
+            if not row.get("correct", True):
+                raise ValueError(f"{path.name}: {row['case']} by {row['provider']} was wrong")
+            section = sections.setdefault(row["section"], Section(row["section"]))
+            section.rows.append(row)
+            if contents["environment"] not in section.environments:
+                section.environments.append(contents["environment"])
+    return sections
+
+
+def rowwise_table(section: Section) -> str:
+    """Kernels on a GPU beside Triton's and a copy."""
+    header = (
+        "matrix",
+        "copy, TB/s",
+        "Triton, TB/s",
+        "blocklang, TB/s",
+        "× Triton",
+        "best kernel, TB/s",
+        "of the copy",
+    )
+    lines = []
+    for case, by in section.cases.items():
+        ours = [by[p] for p in ("blocklang", "blocklang-shaped") if p in by]
+        best = max(ours, key=lambda row: row["rate"])
+        kernel = (
+            "the same"
+            if best is by["blocklang"]
+            else str(best["configuration"]).rpartition(" w")[0]
+        )
+        lines.append(
+            (
+                case,
+                *(f"{by[p]['rate'] / 1e12:.2f}" for p in ("copy", "triton", "blocklang")),
+                f"{by['triton']['ms'] / by['blocklang']['ms']:.2f}",
+                f"{best['rate'] / 1e12:.2f} ({kernel})",
+                f"{best['of_copy']:.0%}",
+            )
+        )
+    return table(header, lines)
+
+
+def launch_table(section: Section) -> str:
+    """Host time of a launch beside the driver's own."""
+    header = ("launch of", "by", "µs of host time", "× the floor")
+    lines = []
+    for case, by in section.cases.items():
+        floor = min(row["microseconds"] for name, row in by.items() if name.startswith("floor"))
+        for provider, row in by.items():
+            time = row["microseconds"]
+            lines.append((case, provider, f"{time:.2f}", f"{time / floor:.1f}"))
+    return table(header, lines)
+
+
+def compile_table(section: Section) -> str:
+    """Time of a first launch with empty caches."""
+    header = ("kernel", "Triton, ms", "blocklang, ms", "Triton takes")
+    lines = [
+        (
+            case,
+            *(f"{by[p]['ms']:.0f}" for p in ("triton", "blocklang")),
+            f"{by['triton']['ms'] / by['blocklang']['ms']:.1f} ×",
+        )
+        for case, by in section.cases.items()
+    ]
+    return table(header, lines)
+
+
+def cpu_table(section: Section) -> str:
+    """Kernels on the CPU beside NumPy and a copy."""
+    header = (
+        "kernel, float32",
+        "copy, ms",
+        "NumPy, ms",
+        "blocklang, ms",
+        "NumPy takes",
+        "of the copy",
+    )
+    lines = [
+        (
+            case,
+            *(f"{by[p]['ms']:.2f}" for p in ("copy", "numpy", "blocklang")),
+            f"{by['numpy']['ms'] / by['blocklang']['ms']:.1f} ×",
+            f"{by['blocklang']['of_copy']:.0%}",
+        )
+        for case, by in section.cases.items()
+    ]
+    return table(header, lines)
+
+
+def import_table(section: Section) -> str:
+    """Time of fresh processes that import something."""
+    names = {
+        "python": "Python that imports nothing",
+        "numpy": "`import numpy`",
+        "blocklang": "`import blocklang`",
+    }
+    lines = [
+        (names[provider], f"{row['ms']:.0f}")
+        for by in section.cases.values()
+        for provider, row in by.items()
+    ]
+    return table(("a process", "ms"), lines)
+
+
+TABLES: Mapping[str, Callable[[Section], str]] = {
+    "softmax": rowwise_table,
+    "layernorm": rowwise_table,
+    "launch": launch_table,
+    "compile": compile_table,
+    "cpu": cpu_table,
+    "import": import_table,
+}
+
+
+def provenance(section: Section) -> str:
+    """What the figures were measured on and with."""
+    lines = []
+    for environment in section.environments:
+        versions = environment["versions"]
+        shown = [f"Python {environment['python']}"]
+        for package in ("numpy", "llvmlite", "torch", "triton"):
+            if versions.get(package):
+                shown.append(f"{package} {versions[package]}")
+        gpu = environment["gpu"] if section.name not in ("cpu", "import") else None
+        machine = gpu.split(",")[0] if gpu else environment["host"]
+        lines.append(f"*{machine}, {environment['date']}; {', '.join(shown)}.*\n")
+    return "".join(lines)
+
+
+def fill(page: str, sections: Mapping[str, Section], images: str = "") -> str:
+    """The page with the tables that it asks for, and their plots where `images` names a folder.
+
+    Raises ValueError for a table that does not exist.
+    """
+
+    def tables(match: re.Match[str]) -> str:
+        begin, names, end = match.groups()
+        unknown = set(names.split()) - set(TABLES)
+        if unknown:
+            raise ValueError(f"no table is called {min(unknown)}; there are: {', '.join(TABLES)}")
+        shown = [sections[name] for name in names.split() if name in sections]
+        parts = [f"\n{TABLES[each.name](each)}\n{provenance(each)}" for each in shown]
+        drawn = {each.name for each in plotted(sections) if images} & set(names.split())
+        parts += [f"\n![{name}]({images}/{name}.svg)\n" for name in sorted(drawn)]
+        return begin + "".join(parts) + ("\n" if parts else "") + end
+
+    return MARKED.sub(tables, page)
+
+
+def bars(section: Section) -> tuple[str, dict[str, dict[str, float]]]:
+    """What the plot of a section shows: the axis, and the length of each bar by case and provider.
+
+    The bound is 1 in every case.
+    """
+    shown = ("triton", "numpy", "blocklang", "blocklang-shaped")
+    lengths = {
+        case: {p: row["of_copy"] for p, row in by.items() if p in shown}
+        for case, by in section.cases.items()
+    }
+    return "share of the speed of a copy", lengths
+
+
+def draw(section: Section, path: Path) -> None:
+    """Write the plot of a section as SVG."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    label, cases = bars(section)
+    providers = list(dict.fromkeys(p for by in cases.values() for p in by))
+    figure = Figure(figsize=(8, 0.7 + 0.5 * len(cases)), layout="constrained")
+    axes = figure.subplots()
+    height = 0.8 / len(providers)
+    for index, provider in enumerate(providers):
+        places = [n + height * (index - (len(providers) - 1) / 2) for n in range(len(cases))]
+        lengths = [by.get(provider, 0) for by in cases.values()]
+        axes.barh(places, lengths, height, label=provider)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(cases)), list(cases))
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
+    axes.set_title(section.name)
+    axes.legend(loc="lower left", bbox_to_anchor=(1, 0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context({"svg.hashsalt": "blocklang", "svg.fonttype": "none"}):
+        figure.savefig(path, metadata={"Date": None, "Description": section.digest})
+
+
+def plotted(sections: Mapping[str, Section]) -> Iterable[Section]:
+    """The sections that have a plot."""
+    return (s for s in sections.values() if any("of_copy" in row for row in s.rows))
+
+
+def stale(root: Path) -> tuple[dict[Path, str], list[tuple[Section, Path]]]:
+    """The pages that differ from what the results say, with the right text; the plots likewise."""
+    sections = read_results(root / "benchmarks" / "results")
+    pages = {}
+    for path in (root / name for name in PAGES):
+        page = path.read_text(encoding="utf-8") if path.exists() else ""
+        images = "images" if path.parent == (root / IMAGES).parent else ""
+        right = fill(page, sections, images)
+        if right != page:
+            pages[path] = right
+    plots = [(section, root / IMAGES / f"{section.name}.svg") for section in plotted(sections)]
+    return pages, [
+        (section, path)
+        for section, path in plots
+        if not path.exists() or section.digest not in path.read_text(encoding="utf-8")
+    ]
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    """Run the command line; the result is the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if stale")
+    check = parser.parse_args(arguments).check
+    pages, plots = stale(root)
+    for path, text in pages.items():
+        print(f"{'stale' if check else 'written'}: {path.relative_to(root).as_posix()}")
+        if not check:
+            path.write_text(text, encoding="utf-8", newline="\n")
+    for section, path in plots:
+        print(f"{'stale' if check else 'written'}: {path.relative_to(root).as_posix()}")
+        if not check:
+            draw(section, path)
+    return 1 if check and (pages or plots) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
