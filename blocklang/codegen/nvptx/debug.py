@@ -13,13 +13,15 @@ from blocklang.ir.types import BlockType, DType, element_type, i32
 from .elements import element as element_of
 from .emitter import NvptxEmitter
 
+_PLACE = "pid (%u, %u, %u) "
+
 
 @lowers(DevicePrint, on=("nvptx",))
 def _(e: NvptxEmitter, op: DevicePrint) -> None:
     # What the author wrote is text, not a format.
     prefix = op.prefix.replace("%", "%%")
     if not op.values:
-        _guarded(e, e.owner(i32), lambda: _print(e, prefix + "\n", []))
+        _guarded(e, e.owner(i32), lambda: _print(e, f"{_PLACE}idx () {prefix}\n", _program(e)))
     for value in op.values:
         for register in range(e.lanes(value.type) or 1):
             write = partial(_print_element, e, prefix, value, register, op.hex)
@@ -39,16 +41,22 @@ def _guarded(e: NvptxEmitter, predicate: str | None, write: Callable[[], None]) 
     e.label(end)
 
 
+def _program(e: NvptxEmitter) -> list[tuple[str, str]]:
+    """The program's indices as arguments for `_PLACE`."""
+    name = "@llvm.nvvm.read.ptx.sreg.ctaid"
+    return [("i32", e.emit(f"call i32 {name}.{axis}()")) for axis in "xyz"]
+
+
 def _print_element(e: NvptxEmitter, prefix: str, value: Value, register: int, in_hex: bool) -> None:
-    arguments = [("i32", e.emit(f"call i32 @llvm.nvvm.read.ptx.sreg.ctaid.{d}()")) for d in "xyz"]
-    text = "pid (%u, %u, %u) "
+    arguments, indices = _program(e), []
     if isinstance(value.type, BlockType):
         assert value.type.layout is not None
-        text += "idx (" + ", ".join(["%u"] * value.type.rank) + ") "
+        indices = ["%u"] * value.type.rank
         kind = f"<{value.type.registers} x i32>"
         for axis in range(value.type.rank):
             vector = e.coordinates(value.type.layout, axis)
             arguments.append(("i32", e.extract(vector, kind, register)))
+    text = f"{_PLACE}idx ({', '.join(indices)}) "
     form, sent = _promoted(e, value, register, in_hex)
     _print(e, f"{text}{prefix}{form}\n", [*arguments, sent])
 
@@ -72,7 +80,8 @@ def _promoted(
 def _print(e: NvptxEmitter, text: str, arguments: list[tuple[str, str]]) -> None:
     """vprintf(format, buffer), with every argument at its natural alignment in the buffer."""
     kind = "{" + ", ".join(t for t, _ in arguments) + "}"
-    buffer = e.emit(f"alloca {kind}, align 8")
+    buffer = "%print_buffer"
+    e.print_bytes = max(e.print_bytes, 8 * len(arguments))
     for index, (type, value) in enumerate(arguments):
         place = e.emit(f"getelementptr {kind}, ptr {buffer}, i32 0, i32 {index}")
         e.line(f"store {type} {value}, ptr {place}")

@@ -32,6 +32,8 @@ class NvptxEmitter(Emitter):
         super().__init__(target, contract, debug)
         self.num_warps = num_warps
         self.globals: list[str] = []
+        # Size of the stack buffer for the arguments of printf, which all calls share.
+        self.print_bytes = 0
         # While the combination of a reduction is emitted, its scalars stand for vectors of this
         # length.
         self.scalar_lanes: int | None = None

@@ -45,6 +45,7 @@ def emit_kernel(
         *e.globals,
         f"define ptx_kernel void @{symbol(kernel.name)}({parameters}) #0{scope} {{",
         "entry:",
+        *_print_buffer(e),
         *e.lines,
         "}",
         f"attributes #0 = {{ nounwind {_bounds(num_warps)} }}",
@@ -58,6 +59,13 @@ def _bounds(num_warps: int) -> str:
     255.
     """
     return f'"nvvm.reqntid"="{32 * num_warps}" "nvvm.minctasm"="1"'
+
+
+def _print_buffer(e: NvptxEmitter) -> list[str]:
+    # At the entry: elsewhere an alloca takes more of the stack each time it is passed.
+    if not e.print_bytes:
+        return []
+    return [f"  %print_buffer = alloca [{e.print_bytes} x i8], align 8"]
 
 
 def _parameter(e: NvptxEmitter, argument: Argument) -> str:
