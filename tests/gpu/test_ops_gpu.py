@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.suite import CASES
+from tests.suite import CASES, debugging
 from tests.suite.ahead import compile_all
 from tests.suite.devices import gpu_device, run
 
@@ -36,3 +36,8 @@ def test_case(name: str, device: Any, compile_errors: dict[str, str]) -> None:
     assert name not in compile_errors, compile_errors[name]
     compared = run(CASES[name], device)
     assert compared > 0
+
+
+@pytest.mark.parametrize("name", debugging.NAMES)
+def test_debugging(name: str) -> None:
+    debugging.check("gpu", name)
