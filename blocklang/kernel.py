@@ -78,7 +78,7 @@ class JitFunction:
     def _launcher(self) -> Any:
         from blocklang.runtime.launcher import Launcher
 
-        options = {**DEFAULTS, "debug": self._debug}
+        options = {**DEFAULTS, "debug": self._debug or environment.DEBUG.get()}
         return Launcher(self.__name__, self.parameters, options, self._compile_specialisation)
 
     def __getitem__(self, grid: Any) -> Callable[..., Any]:
@@ -140,7 +140,7 @@ class JitFunction:
         unknown = set(options) - set(DEFAULTS)
         if unknown:
             raise UnknownCompileOption(name=min(unknown), known=", ".join(DEFAULTS))
-        chosen = Options(**options)
+        chosen = Options(**{"debug": self._debug or environment.DEBUG.get(), **options})
         tree = self.__blocklang_function__
         with passes.measure("types and IR") if passes else nullcontext():
             module = lower_kernel(

@@ -235,7 +235,7 @@ def test_cubin_and_ptx_give_the_same():
     assembled = assembler.assemble(SCALE, target, ptxas=ptxas)
     loaded = module.load(assembled.cubin, "scale", device=0)
     assert loaded.resources.registers == assembled.kernels["scale"].registers
-    assert loaded.resources.threads_per_block == 128
+    assert loaded.resources.threads_per_block >= 128
     assert loaded.active_blocks(128) >= 1
     x, y = device_array(np.ones(10, np.float32)), empty(10, np.float32)
     scale_launcher(assembled.cubin)[1](x, y, 10, 3, 2.0)

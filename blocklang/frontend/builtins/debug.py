@@ -61,7 +61,8 @@ def device_print(prefix: Static[Any], *args: Any, hex: Static[bool] = False) -> 
 def device_assert(cond: Any, msg: Static[Any] = "", mask: Any = None) -> None:
     """Stop the kernel with `msg` at run time where an element of `cond` is false.
 
-    Only elements where `mask` holds are checked.
+    Only elements where `mask` holds are checked. Compiled only where debugging was asked for, by
+    `@blocklang.jit(debug=True)`, the launch option `debug=True` or BLOCKLANG_DEBUG=1.
 
     Example: `bl.device_assert(index < n, "index out of range")`
     """
@@ -70,7 +71,7 @@ def device_assert(cond: Any, msg: Static[Any] = "", mask: Any = None) -> None:
         ignored = operators.unary("not", tensor(mask, "the mask"))
         condition, ignored = broadcast(condition, ignored)
         condition = operators.logical("or", condition, ignored)
-    if condition.known is not None and condition.known:
+    if condition.known or not emission.session().options.get("debug", True):
         return
     emission.builder().insert(
         DeviceAssert(emission.ir(condition), text(msg), loc=emission.location())
