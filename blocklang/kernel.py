@@ -11,6 +11,7 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, overload
 
+from blocklang import environment
 from blocklang.errors import UnknownCompileOption
 from blocklang.options import DEFAULTS, Options
 from blocklang.runtime.arrays import HOST
