@@ -21,7 +21,7 @@ import numpy
 from .compute import elementwise, numpy_type
 from .core import Block, Function, Module, Operation, Value
 from .op import Op
-from .ops import control, debug, memory, program, shape
+from .ops import control, debug, memory, program, shape, shared
 from .ops.elementwise import Elementwise
 from .ops.reduce import Reduce
 from .types import PointerType, Type, element_type, shape_of
@@ -188,6 +188,11 @@ def _(e: Evaluator, op: program.Arange) -> Array:
 @evaluates(program.Hint, shape.ConvertLayout)
 def _(e: Evaluator, op: Op, value: Array) -> Array:
     return value
+
+
+@evaluates(shared.Barrier)
+def _(e: Evaluator, op: shared.Barrier) -> list[Array]:
+    return []
 
 
 @evaluates(program.Assume)

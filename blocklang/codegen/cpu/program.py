@@ -5,6 +5,7 @@ from __future__ import annotations
 from blocklang.codegen.lower import lowers
 from blocklang.ir.ops.program import Arange, Assume, NumPrograms, ProgramId
 from blocklang.ir.ops.shape import Broadcast, ExpandDims, Permute, Reshape
+from blocklang.ir.ops.shared import Barrier
 
 from .emitter import Coordinate, CpuEmitter, Lanes, uniform
 from .places import inline_operands
@@ -18,6 +19,11 @@ def _(e: CpuEmitter, op: ProgramId) -> str:
 @lowers(NumPrograms, on=("cpu",))
 def _(e: CpuEmitter, op: NumPrograms) -> str:
     return f"%programs_{'xyz'[op.axis]}"
+
+
+@lowers(Barrier, on=("cpu",))
+def _(e: CpuEmitter, op: Barrier) -> None:
+    """A program is one thread, whose memory accesses happen in order."""
 
 
 @lowers(Assume, on=("cpu",))

@@ -11,6 +11,7 @@ from blocklang.frontend.errors.operations import WrongHint
 from blocklang.frontend.errors.types import NotACondition, WrongArgumentType
 from blocklang.frontend.values import Tensor, describe
 from blocklang.ir.ops.program import Assume, Hint, NumPrograms, ProgramId
+from blocklang.ir.ops.shared import Barrier
 
 from .registry import blame, builtin
 
@@ -124,4 +125,12 @@ def assume(cond: Any) -> None:
 
 @builtin
 def debug_barrier() -> None:
-    """Do nothing: where threads of a program must wait for each other, the compiler sees to it."""
+    """Make all threads of the program wait for each other: what one has written to memory before,
+    all see after.
+
+    Only needed where a program reads global memory that it has written itself through other
+    elements; shared memory is the compiler's business.
+
+    Example: `bl.debug_barrier()`
+    """
+    emission.builder().insert(Barrier(loc=emission.location()))
