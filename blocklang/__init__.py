@@ -26,6 +26,7 @@ _EXPORTS = {
     "cdiv": "blocklang.host",
     "jit": "blocklang.kernel",
     "language": "blocklang.language",
+    "load": "blocklang.kernel",
     "next_power_of_2": "blocklang.host",
 }
 
