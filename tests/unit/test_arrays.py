@@ -121,7 +121,9 @@ def test_booleans_and_none():
     assert classify(None).kind == "none"
 
 
-@pytest.mark.parametrize("value", ["text", [1, 2], (1,), {}, object(), 1j], ids=repr)
+@pytest.mark.parametrize(
+    "value", ["text", [1, 2], (1,), {}, object(), 1j], ids=lambda v: type(v).__name__
+)
 def test_refused_objects(value):
     with pytest.raises(ArgumentTypeError, match=type(value).__name__) as caught:
         classify(value)

@@ -88,7 +88,7 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("first", "second"), VALUES, ids=str)
+@pytest.mark.parametrize(("first", "second"), VALUES)
 def test_whatever_matters_makes_another_kernel(driver, first, second):
     launcher, seen = make("x", "n", BLOCK)
     common = {"x": FakeTensor(16), "n": 3, "BLOCK": 64}
