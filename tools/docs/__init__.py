@@ -41,7 +41,7 @@ REGIONS: Mapping[str, Callable[..., str]] = {
     "type-attributes": language.type_attributes,
 }
 
-_REGION = re.compile(r"(<!-- begin ([a-z-]+)((?: [^ ]+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
+_REGION = re.compile(r"(<!-- begin ([a-z-]+)((?: [^ >\n]+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def refreshed(text: str) -> str:

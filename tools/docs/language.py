@@ -9,12 +9,13 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from blocklang.frontend import typing_rules
+from blocklang.frontend import emission, typing_rules
 from blocklang.frontend.attributes import ATTRIBUTES, TYPE_ATTRIBUTES, Query
 from blocklang.frontend.builtins import BUILTINS, METHODS
 from blocklang.frontend.builtins.python import PYTHON
 from blocklang.frontend.errors.types import MixedSignedness
 from blocklang.frontend.values import Tensor, describe
+from blocklang.ir.core import Module
 from blocklang.ir.types import DTYPES, BlockType, DType, PointerType, dtype, f32, i32
 
 from .markdown import fenced, paragraphs, table
@@ -34,7 +35,7 @@ def families() -> dict[str, list[str]]:
 def function_list() -> str:
     """Every function on one page's top, by family, with a link."""
     rows = [
-        (f"[{family}](#{family})", " ".join(f"[`{name}`](#{name})" for name in names))
+        (f"[{family}](#functions-{family})", " ".join(f"[`{name}`](#{name})" for name in names))
         for family, names in families().items()
     ]
     return table(("", "Functions"), rows)
@@ -45,8 +46,7 @@ def functions() -> str:
     parts = []
     for family, names in families().items():
         module = import_module(BUILTINS[names[0]].__module__)
-        # A family that is also the name of a function has one anchor, that of the family.
-        parts.append(f"## {family}\n\n{paragraphs(module.__doc__ or '')[0]}\n")
+        parts.append(f"## Functions: {family}\n\n{paragraphs(module.__doc__ or '')[0]}\n")
         parts += [_entry(name) for name in names]
     return "\n".join(parts)
 
@@ -55,7 +55,7 @@ def _entry(name: str) -> str:
     function = BUILTINS[name]
     documentation = inspect.cleandoc(function.__doc__ or "")
     text, _, example = documentation.partition("\n\nExample: ")
-    lines = [f"### {name}", "", fenced(signature(name), "python"), text, ""]
+    lines = [f"### {name}", "", fenced(signature(name), "python signature"), text, ""]
     fixed = [p.name for p in _parameters(function) if _is_static(p)]
     notes = []
     if fixed:
@@ -67,7 +67,7 @@ def _entry(name: str) -> str:
     if notes:
         lines += [" ".join(notes), ""]
     if example:
-        lines += [fenced(code(example), "python"), ""]
+        lines += [fenced(code(example), "python example"), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -154,7 +154,8 @@ def common(left: str, right: str, division: str = "") -> str:
 def attributes() -> str:
     """The attributes of blocks and scalars, on an example."""
     example = Tensor(BlockType((4, 8), f32), None, 1.0)
-    rows = [(f"`x.{name}`", _shown(answer(example))) for name, answer in ATTRIBUTES.items()]
+    with emission.active(emission.Session(Module(), {})):
+        rows = [(f"`x.{name}`", _shown(answer(example))) for name, answer in ATTRIBUTES.items()]
     return table(("Attribute", "Of a block `x` of float32 with shape (4, 8)"), rows)
 
 
@@ -162,12 +163,16 @@ def type_attributes() -> str:
     """The attributes and methods of types, on examples."""
     kinds = [f32, i32, dtype("i1"), PointerType(f32), BlockType((4, 8), f32)]
     rows = []
+    single = []
     for name, answer in TYPE_ATTRIBUTES.items():
         answers = [answer(kind) for kind in kinds]
         call = "()" if isinstance(answers[0], Query) else ""
-        rows.append((f"`.{name}{call}`", *map(_shown, answers)))
+        if call and sum(answer(kind)() for kind in DTYPES.values()) == 1:
+            single.append(f"`.{name}()`")
+        else:
+            rows.append((f"`.{name}{call}`", *map(_shown, answers)))
     header = ("", "float32", "int32", "int1", "pointer to float32", "block (4, 8) of float32")
-    return table(header, rows)
+    return f"{table(header, rows)}\nTrue of one dtype each: {', '.join(single)}.\n"
 
 
 def _shown(answer: Any) -> str:

@@ -22,4 +22,5 @@ def source_map(folder: str, *deep: str) -> str:
 def _plain(sentence: str, stem: str) -> str:
     """The sentence without the module's own name in front: `cse: merges ...`."""
     head, colon, rest = sentence.partition(": ")
-    return rest if colon and head.replace("-", "_") == stem else sentence
+    text = rest if colon and head.replace("-", "_") == stem else sentence
+    return text[0].upper() + text[1:] if text is rest else text
