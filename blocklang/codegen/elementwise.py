@@ -119,7 +119,8 @@ def _(e: Emitter, op: Remainder) -> str:
     return e.emit(f"{opcode} {e.type(op.left.type)} {e[op.left]}, {e[op.right]}")
 
 
-@lowers(Negate)
+@lowers(Negate, dtypes=NUMBERS)
+@lowers(Negate, on=("nvptx",), dtypes=("f16", "bf16"))
 def _(e: Emitter, op: Negate) -> str:
     kind = e.type(op.operand.type)
     if element(op.operand.type).is_float:
@@ -127,7 +128,8 @@ def _(e: Emitter, op: Negate) -> str:
     return e.emit(f"sub {kind} {e.constant(0, op.operand.type)}, {e[op.operand]}")
 
 
-@lowers(Absolute)
+@lowers(Absolute, dtypes=NUMBERS)
+@lowers(Absolute, on=("nvptx",), dtypes=("f16", "bf16"))
 def _(e: Emitter, op: Absolute) -> str:
     kind = element(op.operand.type)
     if kind.is_float:
@@ -222,7 +224,8 @@ def _(e: Emitter, op: Select) -> str:
     )
 
 
-@lowers(Cast, dtypes=(*NUMBERS, "f16"))
+@lowers(Cast, dtypes=NUMBERS)
+@lowers(Cast, dtypes=("f16",), feature="has_float16")
 @lowers(Cast, on=("nvptx",), dtypes=("bf16",), capability=80)
 def _(e: Emitter, op: Cast) -> str:
     source, target = element(op.operand.type), element(op.results[0].type)

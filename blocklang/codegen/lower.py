@@ -24,11 +24,14 @@ BACKENDS = ("nvptx", "cpu")
 
 @dataclass(frozen=True)
 class Lowering:
-    """How an op becomes LLVM IR. `dtypes` limits it to element types (None: any)."""
+    """How an op becomes LLVM IR. `dtypes` limits it to element types (None: any), `capability` to
+    GPUs from that one on, `feature` to CPUs that have it (a property of `CpuTarget`).
+    """
 
     function: Callable[..., Any]
     dtypes: tuple[str, ...] | None
     capability: int
+    feature: str
 
 
 _LOWERINGS: dict[tuple[str, type[Op]], list[Lowering]] = {}
@@ -39,6 +42,7 @@ def lowers(
     on: tuple[str, ...] = BACKENDS,
     dtypes: tuple[str, ...] | None = None,
     capability: int = 0,
+    feature: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a lowering of `ops`. Several may exist for one op if their dtypes differ."""
 
@@ -46,7 +50,7 @@ def lowers(
         for op in ops:
             for backend in on:
                 _LOWERINGS.setdefault((backend, op), []).append(
-                    Lowering(function, dtypes, capability)
+                    Lowering(function, dtypes, capability, feature)
                 )
         return function
 
@@ -58,7 +62,8 @@ def find_lowering(target: Target, op: type[Op], dtype: DType | None = None) -> L
     capability = target.capability if isinstance(target, GpuTarget) else 1000
     for lowering in _LOWERINGS.get((target.backend, op), ()):
         fits = lowering.dtypes is None or dtype is None or dtype.name in lowering.dtypes
-        if fits and capability >= lowering.capability:
+        has_feature = not lowering.feature or getattr(target, lowering.feature, True)
+        if fits and has_feature and capability >= lowering.capability:
             return lowering
     return None
 

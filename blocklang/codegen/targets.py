@@ -58,6 +58,14 @@ class CpuTarget:
 
     backend = "cpu"
 
+    @property
+    def has_float16(self) -> bool:
+        """Conversions between float16 and float32 are instructions; else they would be calls of a
+        library that may not be there.
+        """
+        is_x86 = self.triple.startswith(("x86_64", "i386", "i686"))
+        return not is_x86 or "+f16c" in self.features.split(",")
+
 
 Target = GpuTarget | CpuTarget
 

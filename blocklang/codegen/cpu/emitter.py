@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy
+
 from blocklang.codegen.emit import Emitter
 from blocklang.codegen.errors import NotOnTarget
 from blocklang.codegen.lower import find_lowering
@@ -22,7 +24,7 @@ from blocklang.ir.op import Op
 from blocklang.ir.ops.debug import DeviceAssert
 from blocklang.ir.ops.elementwise import And, Elementwise
 from blocklang.ir.ops.program import Constant, Hint, Splat
-from blocklang.ir.types import BlockType, PointerType, Type, element_type
+from blocklang.ir.types import BlockType, DType, PointerType, Type, element_type, u16, with_element
 
 from .places import ZERO, Place
 from .plan import Buffer, Control
@@ -142,9 +144,25 @@ class CpuEmitter(Emitter):
     def _steps(self, kind: str, stride: int, start: int = 0) -> str:
         return "<" + ", ".join(f"{kind} {start + i * stride}" for i in range(self.width)) + ">"
 
+    def scalar_type(self, type: Type) -> str:
+        kind = super().scalar_type(type)
+        has_type = kind not in ("half", "bfloat") or (kind == "half" and self.cpu.has_float16)
+        # Without instructions for them LLVM may call a library for merely moving narrow floats.
+        return kind if has_type else "i16"
+
+    def constant(self, value: float, type: Type) -> str:
+        element = element_type(type)
+        if self.scalar_type(type) == "i16" and isinstance(element, DType) and element.is_float:
+            bits = numpy.asarray(value, element.numpy).view(numpy.uint16)
+            return super().constant(int(bits), with_element(type, u16))
+        return super().constant(value, type)
+
     def memory_type(self, type: Type) -> str:
-        """The LLVM type of one element in memory: an i1 takes a byte."""
-        return "i8" if element_type(type).bits == 1 else self.scalar_type(type)
+        """The LLVM type of one element in memory: an i1 takes a byte, and integers of 16 bits have
+        masked accesses where floats have none.
+        """
+        kind = self.scalar_type(type)
+        return {"i1": "i8", "half": "i16"}.get(kind, kind)
 
     # ------------------------------------------------------------ code
 

@@ -10,14 +10,15 @@ from functools import partial
 from blocklang.codegen import elementwise  # noqa: F401  (registers lowerings)
 from blocklang.codegen.lower import is_native
 from blocklang.codegen.targets import CpuTarget
-from blocklang.ir.core import Argument, Module
+from blocklang.ir.core import Module
 from blocklang.ir.ops.debug import DeviceAssert
-from blocklang.ir.types import Type, i1
+from blocklang.ir.types import Type
 
-from . import debug, memory, program  # noqa: F401  (register lowerings)
+from . import atomics, debug, memory, program  # noqa: F401  (register lowerings)
 from .control import emit_plan
-from .emitter import CpuEmitter
+from .emitter import CpuEmitter, uniform
 from .host import LoadedCode, object_code
+from .memory import EVERYWHERE, load
 from .plan import Plan
 from .planner import plan_kernel
 from .prepare import prepare
@@ -109,33 +110,24 @@ def emit_kernel(
         target, context.costs.strides, context.buffers, context.controls, options.fp_fusion
     )
     for argument in kernel.arguments:
-        e.names[argument] = e.fresh()
+        slot = uniform(e.emit(f"getelementptr i64, ptr %parameters, i64 {argument.index}"))
+        e.names[argument] = load(e, argument.type, slot, EVERYWHERE, None).text
+    arguments, e.lines = e.lines, []
     e.label("program")
     emit_plan(e, plan)
     e.line("br label %next")
-    loads = [line for argument in kernel.arguments for line in _load(e, argument)]
     lines = [
         "declare i32 @printf(ptr, ...)",
         *e.globals,
         f"define i32 @{symbol(kernel.name)}({_PARAMETERS}) #0 {{",
         "entry:",
         *e.slots,
-        *loads,
+        *arguments,
         _NEXT_PROGRAM,
         *e.lines,
         _END,
     ]
     return "\n".join(lines) + "\n", plan, scratch, e.asserts
-
-
-def _load(e: CpuEmitter, argument: Argument) -> list[str]:
-    number, kind = argument.index, e.memory_type(argument.type)
-    raw = f"%raw{number}" if argument.type == i1 else e[argument]
-    lines = [
-        f"  %slot{number} = getelementptr i64, ptr %parameters, i64 {number}",
-        f"  {raw} = load {kind}, ptr %slot{number}",
-    ]
-    return [*lines, f"  {e[argument]} = icmp ne i8 {raw}, 0"] if argument.type == i1 else lines
 
 
 _PARAMETERS = (

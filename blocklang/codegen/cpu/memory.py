@@ -152,14 +152,22 @@ def store(e: CpuEmitter, type: Type, pointer: Lanes, mask: Lanes, value: Lanes) 
 
 
 def _from_memory(e: CpuEmitter, text: str, kind: str, type: Type) -> str:
-    if element_type(type).bits != 1:
+    own = e.scalar_type(type)
+    if e.memory_type(type) == own:
         return text
-    zero = "0" if kind == "i8" else "zeroinitializer"
-    return e.emit(f"icmp ne {kind} {text}, {zero}")
+    if own == "i1":
+        return e.emit(f"icmp ne {kind} {text}, zeroinitializer")
+    return e.emit(f"bitcast {kind} {text} to {_like(kind, own, e)}")
+
+
+def _like(kind: str, scalar: str, e: CpuEmitter) -> str:
+    """`scalar`, or the vector of it if `kind` is a vector."""
+    return f"<{e.width} x {scalar}>" if kind.startswith("<") else scalar
 
 
 def _to_memory(e: CpuEmitter, text: str, kind: str, type: Type) -> str:
-    if element_type(type).bits != 1:
+    own = e.scalar_type(type)
+    if e.memory_type(type) == own:
         return text
-    own = "i1" if kind == "i8" else f"<{e.width} x i1>"
-    return e.emit(f"zext {own} {text} to {kind}")
+    word = "zext" if own == "i1" else "bitcast"
+    return e.emit(f"{word} {_like(kind, own, e)} {text} to {kind}")

@@ -59,7 +59,10 @@ class _Show:
 
     def op(self, op: Op) -> str:
         results = f"{self.names(op.results)} = " if op.results else ""
-        return f"{results}{op.mnemonic} {self.printer.operands(op)}"
+        shown = self.printer.operands(op)
+        if not op.operands and op.attributes:
+            shown = self.printer.attributes(op.attributes)
+        return f"{results}{op.mnemonic} {shown}"
 
     def names(self, values: Iterable[Value]) -> str:
         return ", ".join(map(self.printer.name, values))
