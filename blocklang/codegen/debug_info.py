@@ -33,8 +33,9 @@ class DebugInfo:
             # A kernel's own ops belong to the kernel's scope, whatever called them.
             inlined = f", inlinedAt: !{self.location(place.caller)}" if place.caller else ""
             scope = self._scope(place.file, place.function) if place.caller else self.kernel_scope
+            kind = "distinct !DILocation" if inlined else "!DILocation"
             self._places[place] = self._add(
-                f"{'distinct ' if inlined else ''}!DILocation(line: {place.line}, column: {place.column}, scope: !{scope}{inlined})"
+                f"{kind}(line: {place.line}, column: {place.column}, scope: !{scope}{inlined})"
             )
         return self._places[place]
 
@@ -64,8 +65,8 @@ class DebugInfo:
         if key not in self._scopes:
             number = self._file(file)
             self._scopes[key] = self._add(
-                f"distinct !DISubprogram(name: {_quote(function or 'kernel')}, scope: !{number}, file: !{number}, "
-                f"type: !{self._type}, unit: !{self.unit}, spFlags: DISPFlagDefinition)"
+                f"distinct !DISubprogram(name: {_quote(function or 'kernel')}, scope: !{number}, "
+                f"file: !{number}, type: !{self._type}, unit: !{self.unit}, spFlags: DISPFlagDefinition)"
             )
         return self._scopes[key]
 

@@ -236,9 +236,8 @@ def _(e: Emitter, op: Cast) -> str:
     )
     if target.is_bool:
         opcode = "fcmp une" if source.is_float else "icmp ne"
-        return e.emit(
-            f"{opcode} {source_type} {value}, {e.constant(0.0 if source.is_float else 0, op.operand.type)}"
-        )
+        zero = e.constant(0.0 if source.is_float else 0, op.operand.type)
+        return e.emit(f"{opcode} {source_type} {value}, {zero}")
     if source.is_float and target.is_integer:
         return _float_to_integer(e, op, source, target)
     if source.is_float:
@@ -293,9 +292,8 @@ def _(e: Emitter, op: AddPointer) -> str:
         return e.emit(
             f"getelementptr {size}, {e.type(op.pointer.type)} {e[op.pointer]}, {wide} {offset}"
         )
-    return e.emit(
-        f"getelementptr {size}, {e.type(op.pointer.type)} {e[op.pointer]}, {e.type(op.offset.type)} {offset}"
-    )
+    pointer = f"{e.type(op.pointer.type)} {e[op.pointer]}"
+    return e.emit(f"getelementptr {size}, {pointer}, {e.type(op.offset.type)} {offset}")
 
 
 def per_element(e: Emitter, op: Unary, name: str) -> str:

@@ -19,11 +19,13 @@ _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n]+|//[^\n]*)|(?P<string>"(?:[^"\\]|\\.)*")
     |(?P<shape>\d+(?:x\d+)*x(?=[a-z]))
     |(?P<number>-?(?:\d+\.?\d*(?:e[+-]?\d+)?|inf\b|nan\b))
-    |(?P<value>%[\w.]+)|(?P<alias>\#\w+)|(?P<at>@[\w.]+)|(?P<arrow>->)|(?P<word>[A-Za-z_]\w*)|(?P<mark>[{}()\[\]<>=,:])""",
+    |(?P<value>%[\w.]+)|(?P<alias>\#\w+)|(?P<at>@[\w.]+)|(?P<arrow>->)
+    |(?P<word>[A-Za-z_]\w*)|(?P<mark>[{}()\[\]<>=,:])""",
     re.VERBOSE,
 )
 _PLACE = re.compile(
-    r'^@(\d+) = ("(?:[^"\\]|\\.)*"):(\d+):(\d+)-(\d+):(\d+)(?: in ("(?:[^"\\]|\\.)*"))?(?: from @(\d+))?$'
+    r'^@(\d+) = ("(?:[^"\\]|\\.)*"):(\d+):(\d+)-(\d+):(\d+)'
+    r'(?: in ("(?:[^"\\]|\\.)*"))?(?: from @(\d+))?$'
 )
 
 
@@ -183,6 +185,8 @@ class _Parser:
         found: dict[str, Any] = {}
         while self.tokens[self.position][0] == "value" or self.is_named():
             if self.tokens[self.position][0] == "value":
+                if not single and self.tokens[self.position - 1][1] != ",":
+                    break  # the result of the next op
                 if not single:
                     raise self._error("one operand too many")
                 found[single.pop(0)] = self.use()
@@ -309,7 +313,7 @@ def _parse_places(text: str) -> dict[str, Location]:
 
 def unquote(literal: str) -> str:
     """The string of a literal that `printer.quote` wrote."""
-    return literal[1:-1].replace('\\"', '"').encode("ascii").decode("unicode_escape")
+    return literal[1:-1].encode("ascii", "backslashreplace").decode("unicode_escape")
 
 
 def _hint(name: str) -> str:

@@ -92,8 +92,8 @@ class Printer:
         )
         attributes = " " + self.attributes(function.attributes) if function.attributes else ""
         keyword = "kernel" if function.is_kernel else "function"
-        head = f"{keyword} @{function.name}({', '.join(arguments)}){results}{attributes}{self.at(function.loc)}"
-        lines.append(head + " {")
+        head = f"{keyword} @{function.name}({', '.join(arguments)}){results}{attributes}"
+        lines.append(f"{head}{self.at(function.loc)} {{")
         self.block(function.block, lines, 1)
         lines.append("}")
 

@@ -116,8 +116,10 @@ DTYPES = {
     d.name: d
     for d in (i1, i8, i16, i32, i64, u8, u16, u32, u64, f8e4m3, f8e5m2, f16, bf16, f32, f64)
 }
-_SIGNATURE = {"fp8e4nv": f8e4m3, "fp8e5": f8e5m2, "fp16": f16, "fp32": f32, "fp64": f64, "float8_e4m3fn": f8e4m3,
-              "float8_e5m2": f8e5m2, "bool": i1}  # fmt: skip
+_SIGNATURE = {
+    "fp8e4nv": f8e4m3, "fp8e5": f8e5m2, "fp16": f16, "fp32": f32, "fp64": f64,
+    "float8_e4m3fn": f8e4m3, "float8_e5m2": f8e5m2, "bool": i1,
+}  # fmt: skip
 _SPELLINGS = {**DTYPES, **{d.language_name: d for d in DTYPES.values()}, **_SIGNATURE}
 
 

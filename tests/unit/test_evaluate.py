@@ -10,9 +10,10 @@ import pytest
 
 from blocklang.ir.evaluate import EvaluationError, evaluate, evaluate_function, find_evaluator
 from blocklang.ir.op import REGISTRY
-from blocklang.ir.ops.shared import Barrier, SharedAccess, SharedAlloc
+from blocklang.ir.layout import shared_linear
+from blocklang.ir.ops.shared import SharedAccess, SharedAlloc
 from blocklang.ir.parser import parse
-from blocklang.ir.types import DTYPES, DType, dtype
+from blocklang.ir.types import DTYPES, DType, SharedType, dtype, f32
 from blocklang.ir.verify import verify
 
 PLACES = '@1 = "add.bl":7:3-7:20 in "add"\n'
@@ -422,7 +423,7 @@ def test_arrays_must_be_contiguous() -> None:
 
 
 def test_every_op_of_block_ir_has_an_evaluator() -> None:
-    later = (SharedAlloc, SharedAccess, Barrier)
+    later = (SharedAlloc, SharedAccess)
     for op in REGISTRY.values():
         if not op.is_terminator:
             assert (find_evaluator(op) is None) == issubclass(op, later), op.mnemonic
@@ -430,9 +431,10 @@ def test_every_op_of_block_ir_has_an_evaluator() -> None:
 
 def test_what_belongs_to_a_later_stage_is_refused() -> None:
     module = module_of("kernel @f() {\n  return\n}\n")
-    barrier = Barrier(loc=module.kernel.loc)
-    module.kernel.block.insert(0, barrier)
-    with pytest.raises(EvaluationError, match="barrier: the reference evaluator cannot do this"):
+    kind = SharedType((2,), f32, shared_linear((2,), (0,)))
+    buffer = SharedAlloc(loc=module.kernel.loc, result_types=[kind])
+    module.kernel.block.insert(0, buffer)
+    with pytest.raises(EvaluationError, match="shared_alloc: the reference evaluator cannot do"):
         evaluate(module, [])
 
 

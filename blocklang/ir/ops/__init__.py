@@ -5,6 +5,7 @@ from .control import Call, Condition, For, If, Return, While, Yield
 from .program import Arange, Assume, Constant, Hint, NumPrograms, ProgramId, Splat
 
 __all__ = [
-    "Arange", "Assume", "Call", "Condition", "Constant", "For", "Hint", "If", "NumPrograms", "ProgramId", "Return",
-    "Splat", "While", "Yield", "control", "debug", "elementwise", "memory", "program", "reduce", "shape", "shared",
+    "Arange", "Assume", "Call", "Condition", "Constant", "For", "Hint", "If", "NumPrograms",
+    "ProgramId", "Return", "Splat", "While", "Yield", "control", "debug", "elementwise", "memory",
+    "program", "reduce", "shape", "shared",
 ]  # fmt: skip

@@ -8,8 +8,9 @@ from blocklang.ir.types import BlockType, SharedType, Type
 
 
 class SharedAlloc(Op, mnemonic="shared_alloc", effects=Effect.OBSERVABLE):
-    """A buffer of its own in shared memory; `offset` is its first byte, -1 until `allocate_shared` has placed
-    it.
+    """A buffer of its own in shared memory.
+
+    `offset` is its first byte, -1 until `allocate_shared` has placed it.
     """
 
     offset: int = attribute(default=-1)
