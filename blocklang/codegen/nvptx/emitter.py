@@ -95,11 +95,13 @@ class NvptxEmitter(Emitter):
         return result or "0", used
 
     def combine_offset(self, base: str, used: int, offset: int) -> str:
-        """base ^ offset; an addition where no bit meets, which address modes can absorb."""
-        if offset == 0:
-            return base
-        opcode = "xor" if used & offset else "add nuw nsw"
-        return self.emit(f"{opcode} i32 {base}, {offset}")
+        """base ^ offset, where `used` are the bits that base can have: an addition as far as no
+        bits meet, which address modes can absorb.
+        """
+        met, apart = offset & used, offset & ~used
+        if met:
+            base = self.emit(f"xor i32 {base}, {met}")
+        return self.emit(f"add nuw nsw i32 {base}, {apart}") if apart else base
 
     def coordinates(self, layout: LinearLayout, axis: int) -> str:
         """The vector of each register's coordinate along `axis`."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from blocklang.codegen.lower import lowers
 from blocklang.ir.core import Value
-from blocklang.ir.layout import ShufflePlan, Swap, conversion, shared_access
+from blocklang.ir.layout import SharedAccess, ShufflePlan, Swap, conversion, shared_access
 from blocklang.ir.ops.shape import ConvertLayout
 from blocklang.ir.ops.shared import Barrier, SharedAlloc, SharedLoad, SharedStore
 from blocklang.ir.types import BlockType, SharedType, element_type
@@ -46,11 +46,11 @@ def _(e: NvptxEmitter, op: SharedStore) -> None:
     access = shared_access(block.layout, buffer.layout, op.vector)
     scalar, size = storage_type(e, block), buffer.element.bytes
     words = Words(scalar, 8 * size, op.vector)
-    base, used = e.thread_map(access.lane, access.warp)
+    base, used = _first_offset(e, access, size)
     owner = e.owner(block)
     for registers, offset in zip(access.vectors, access.offsets, strict=True):
         piece = e.shuffle(e[op.value], scalar, block.registers, registers)
-        pointer = _address(e, e[op.buffer], e.combine_offset(base, used, offset), size)
+        pointer = _address(e, e[op.buffer], base, used, offset * size)
         if owner is None:
             kind = f"<{op.vector} x {scalar}>"
             e.line(f"store {kind} {piece}, {SHARED} {pointer}, align {size * op.vector}")
@@ -65,11 +65,11 @@ def _(e: NvptxEmitter, op: SharedLoad) -> str:
     assert block.layout is not None
     access = shared_access(block.layout, buffer.layout, op.vector)
     scalar, size = storage_type(e, block), buffer.element.bytes
-    base, used = e.thread_map(access.lane, access.warp)
+    base, used = _first_offset(e, access, size)
     pieces: list[str] = []
     order: list[int] = []
     for registers, offset in zip(access.vectors, access.offsets, strict=True):
-        pointer = _address(e, e[op.buffer], e.combine_offset(base, used, offset), size)
+        pointer = _address(e, e[op.buffer], base, used, offset * size)
         kind = f"<{op.vector} x {scalar}>"
         pieces.append(e.emit(f"load {kind}, {SHARED} {pointer}, align {size * op.vector}"))
         order.extend(registers)
@@ -79,8 +79,24 @@ def _(e: NvptxEmitter, op: SharedLoad) -> str:
     return e.shuffle(loaded, scalar, len(order), [positions[c] for c in access.copies])
 
 
-def _address(e: NvptxEmitter, buffer: str, offset: str, size: int) -> str:
-    return e.emit(f"getelementptr inbounds [{size} x i8], {SHARED} {buffer}, i32 {offset}")
+def _first_offset(e: NvptxEmitter, access: SharedAccess, size: int) -> tuple[str, int]:
+    """The byte offset of each thread's first access, and the bits that it can have."""
+    base, used = e.thread_map(access.lane, access.warp)
+    if size > 1:
+        base = e.emit(f"mul nuw nsw i32 {base}, {size}")
+    return base, used * size
+
+
+def _address(e: NvptxEmitter, buffer: str, base: str, used: int, offset: int) -> str:
+    """The address of byte base ^ offset of a buffer. What no thread changes is added last, where
+    the access takes it up.
+    """
+    met = offset & used
+    place = e.emit(f"xor i32 {base}, {met}") if met else base
+    pointer = e.emit(f"getelementptr inbounds i8, {SHARED} {buffer}, i32 {place}")
+    if offset == met:
+        return pointer
+    return e.emit(f"getelementptr inbounds i8, {SHARED} {pointer}, i32 {offset - met}")
 
 
 @lowers(ConvertLayout, on=("nvptx",))
