@@ -66,7 +66,8 @@ class DebugInfo:
             number = self._file(file)
             self._scopes[key] = self._add(
                 f"distinct !DISubprogram(name: {_quote(function or 'kernel')}, scope: !{number}, "
-                f"file: !{number}, type: !{self._type}, unit: !{self.unit}, spFlags: DISPFlagDefinition)"
+                f"file: !{number}, type: !{self._type}, unit: !{self.unit}, "
+                "spFlags: DISPFlagDefinition)"
             )
         return self._scopes[key]
 

@@ -292,8 +292,8 @@ def _(e: Emitter, op: AddPointer) -> str:
         return e.emit(
             f"getelementptr {size}, {e.type(op.pointer.type)} {e[op.pointer]}, {wide} {offset}"
         )
-    pointer = f"{e.type(op.pointer.type)} {e[op.pointer]}"
-    return e.emit(f"getelementptr {size}, {pointer}, {e.type(op.offset.type)} {offset}")
+    base = f"{e.type(op.pointer.type)} {e[op.pointer]}"
+    return e.emit(f"getelementptr {size}, {base}, {e.type(op.offset.type)} {offset}")
 
 
 def per_element(e: Emitter, op: Unary, name: str) -> str:

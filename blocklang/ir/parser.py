@@ -13,7 +13,7 @@ from .diagnostics import CompileError, register_source
 from .layout import LinearLayout
 from .location import SYNTHETIC, Location
 from .op import REGISTRY, IRError, Op
-from .types import DTYPES, BlockType, PointerType, SharedType, Type
+from .types import DTYPES, BlockType, DType, PointerType, SharedType, Type
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n]+|//[^\n]*)|(?P<string>"(?:[^"\\]|\\.)*")
@@ -249,7 +249,7 @@ class _Parser:
             self.position += 1
             return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
         if kind == "alias":
-            return self.layouts[self.take("alias")]
+            return self.layout()
         if text in ("true", "false", "none"):
             self.position += 1
             return {"true": True, "false": False, "none": None}[text]
@@ -280,17 +280,26 @@ class _Parser:
         if word == "ptr":
             element = self.type()
             self.expect(">")
-            assert not isinstance(element, BlockType | SharedType)
+            if not isinstance(element, DType | PointerType):
+                raise self._error("a pointer points to scalars or pointers")
             return PointerType(element)
         shape = tuple(int(n) for n in self.take("shape").split("x") if n)
         element = self.type()
-        layout = self.layouts[self.take("alias")] if self.accept(",") else None
+        layout = self.layout() if self.accept(",") else None
         self.expect(">")
-        assert not isinstance(element, BlockType | SharedType)
-        if word == "block":
+        if word == "block" and isinstance(element, DType | PointerType):
             return BlockType(shape, element, layout)
-        assert layout is not None and not isinstance(element, PointerType)
+        if layout is None or not isinstance(element, DType):
+            raise self._error("a block has scalars or pointers, a buffer scalars and a layout")
         return SharedType(shape, element, layout)
+
+    def layout(self) -> LinearLayout:
+        """The layout of an alias."""
+        name = self.take("alias")
+        if name not in self.layouts:
+            self.position -= 1
+            raise self._error(f"there is no layout {name}")
+        return self.layouts[name]
 
     def location(self) -> Location:
         if self.tokens[self.position][0] != "at":

@@ -9,8 +9,8 @@ import numpy
 import pytest
 
 from blocklang.ir.evaluate import EvaluationError, evaluate, evaluate_function, find_evaluator
-from blocklang.ir.op import REGISTRY
 from blocklang.ir.layout import shared_linear
+from blocklang.ir.op import REGISTRY
 from blocklang.ir.ops.shared import SharedAccess, SharedAlloc
 from blocklang.ir.parser import parse
 from blocklang.ir.types import DTYPES, DType, SharedType, dtype, f32

@@ -51,8 +51,10 @@ class Reduce(Op, mnemonic="reduce"):
         require([r.type for r in self.results] == self.infer(), "results lack the axis")
         for value in self.inputs:
             kind = value.type
-            same = isinstance(kind, BlockType) and kind.shape == first.shape
-            require(same and kind.layout == first.layout, "inputs have one shape and layout")
+            require(isinstance(kind, BlockType), "inputs are blocks")
+            assert isinstance(kind, BlockType)
+            same = (kind.shape, kind.layout) == (first.shape, first.layout)
+            require(same, "inputs have one shape and layout")
         elements = [element_type(v.type) for v in self.inputs]
         arguments = [a.type for a in self.regions[0].block.arguments]
         require(arguments == elements * 2, "the region takes two elements of each input")

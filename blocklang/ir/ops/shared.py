@@ -32,7 +32,8 @@ class SharedAccess(Op):
         require(
             isinstance(kind, SharedType) and isinstance(block, BlockType), "a buffer and a block"
         )
-        assert isinstance(kind, SharedType) and isinstance(block, BlockType)
+        assert isinstance(kind, SharedType)
+        assert isinstance(block, BlockType)
         require(
             (kind.shape, kind.element) == (block.shape, block.element), "buffer and block agree"
         )

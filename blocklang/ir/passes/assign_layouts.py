@@ -79,6 +79,7 @@ class _Assignment:
     function: Function
     decided: dict[Value, LinearLayout] = field(default_factory=dict)
     copies: dict[tuple[Value, LinearLayout], Value] = field(default_factory=dict)
+    reduce_layouts: dict[Reduce, LinearLayout] = field(default_factory=dict)
 
     def run(self) -> None:
         self.num_warps = int(self.function.attributes["num_warps"])
@@ -144,10 +145,6 @@ class _Assignment:
             ):
                 self.set(value, layout)
         self.reduce_layouts[op] = layout
-
-    @property
-    def reduce_layouts(self) -> dict[Reduce, LinearLayout]:
-        return self.__dict__.setdefault("_reduce_layouts", {})
 
     def decide_loop(self, op: For | While) -> None:
         offset = 1 if isinstance(op, For) else 0
@@ -277,6 +274,7 @@ class _Assignment:
             return self.copies[value, layout]
         assert isinstance(value.type, BlockType)
         kind = replace(value.type, layout=layout)
+        made: Value
         if value in self.decided:
             builder = _behind(value)
             made = builder.insert(

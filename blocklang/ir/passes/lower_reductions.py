@@ -88,7 +88,7 @@ def _entries_everywhere(layout: LinearLayout, axis: int) -> LinearLayout:
     bases = {dim: list(of_dim) for dim, of_dim in layout.bases}
     bases["warp"] = [(*b[:axis], 0, *b[axis + 1 :]) for b in layout.bases_of("warp")]
     unit = [0] * layout.rank
-    entries = []
+    entries: list[tuple[int, ...]] = []
     while (1 << len(entries)) < size:
         unit[axis] = 1 << len(entries)
         entries.append(tuple(unit))
