@@ -96,6 +96,15 @@ def unaligned(case: Case, kernel: Any, warps: int) -> Callable[[], object]:
     return lambda: run(*arguments, BLOCK=block, PIECE=case.piece, num_warps=warps)
 
 
+def persistent(case: Case, kernel: Any, warps: int, programs: int) -> Callable[[], object]:
+    """A number of programs for each multiprocessor, which share the rows."""
+    count = torch.cuda.get_device_properties(0).multi_processor_count * programs
+    run = kernel[(min(count, case.rows),)]
+    block = next_power_of_2(case.n)
+    arguments = (*case.arguments, case.n, case.rows, case.n, *case.tail)
+    return lambda: run(*arguments, BLOCK=block, num_warps=warps)
+
+
 def long(case: Case, kernel: Any, warps: int, block: int) -> Callable[[], object]:
     """Steps along long rows."""
     run = kernel[(case.rows,)]
@@ -114,6 +123,9 @@ def awkward(case: Case, name: str) -> dict[str, Callable[[], object]]:
     if case.n % case.piece:
         for warps in (4, 8, 16, 32):
             found[f"unaligned w{warps}"] = unaligned(case, kernel("unaligned"), warps)
+        for warps, programs in ((8, 2), (8, 3), (16, 1), (16, 2), (32, 1)) if case.tail else ():
+            label = f"persistent {programs}p w{warps}"
+            found[label] = persistent(case, kernel("persistent"), warps, programs)
     if case.n > 16384:
         for block, warps in (
             (4096, 8),

@@ -169,7 +169,8 @@ class Operation:
 
     def is_before(self, other: Operation) -> bool:
         """Whether this op stands before `other` in the same block."""
-        assert self.parent is not None and self.parent is other.parent
+        assert self.parent is not None
+        assert self.parent is other.parent
         ops = self.parent.ops
         return ops.index(self) < ops.index(other)
 

@@ -175,7 +175,8 @@ class Op(_Declared):
     ) -> None:
         declared = [f for f in self.fields.values() if f.kind in ("operand", "attribute")]
         given = dict(zip((f.name for f in declared), arguments, strict=False))
-        assert not given.keys() & keywords.keys() and len(arguments) <= len(declared)
+        assert not given.keys() & keywords.keys()
+        assert len(arguments) <= len(declared)
         given.update(keywords)
         operands: list[Value] = []
         segments: list[int] = []
