@@ -103,3 +103,11 @@ class WarpsNotPowerOfTwo(RequestFamily, code="BL710"):
     message = "num_warps is {value}"
     help = "it is a power of two: 1, 2, 4, 8, 16 or 32"
     example = "add.compile(types, num_warps=3)"
+
+
+class NotLoadable(RequestFamily, code="BL711"):
+    """The command line imports a Python file to find its kernels, and that failed."""
+
+    message = "{path} {what}: {problem}"
+    help = "{instead}"
+    example = "blc kernels.py   where kernels.py imports a package that is not installed"

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from blocklang.errors import NotLoadable
 from blocklang.frontend.errors.syntax import NotUtf8
 from blocklang.frontend.text import FileScope, load_file, load_text
 from blocklang.ir.diagnostics import CompileError
@@ -130,7 +131,7 @@ def _search_path(folder: str) -> Iterator[None]:
         sys.path[:] = before
 
 
-def _import_error(path: str, error: BaseException) -> CompileError:
+def _import_error(path: str, error: BaseException) -> NotLoadable:
     place = _place_in(path, error)
     what = "does not parse" if isinstance(error, SyntaxError) else "cannot be imported"
     reason = error.msg if isinstance(error, SyntaxError) else str(error)
@@ -141,7 +142,8 @@ def _import_error(path: str, error: BaseException) -> CompileError:
         hint = "install what it imports for this Python"
     elif isinstance(error, SyntaxError):
         hint = ""
-    return CompileError(f"{path} {what}: {type(error).__name__}: {reason}", place, hint)
+    problem = f"{type(error).__name__}: {reason}"
+    return NotLoadable(place, path=path, what=what, problem=problem, instead=hint)
 
 
 def _place_in(path: str, error: BaseException) -> Location | None:

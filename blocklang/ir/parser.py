@@ -9,7 +9,8 @@ from typing import Any
 
 from . import ops  # noqa: F401  (fills the registry)
 from .core import Argument, Block, Function, Module, Region, Result, Value
-from .diagnostics import CompileError, register_source
+from .diagnostics import register_source
+from .errors import NotIrText
 from .layout import LinearLayout
 from .location import SYNTHETIC, Location
 from .op import REGISTRY, IRError, Op
@@ -30,7 +31,7 @@ _PLACE = re.compile(
 
 
 def parse(text: str, file: str = "<ir>") -> Module:
-    """The module that `text` describes. Raises CompileError where it is not IR text."""
+    """The module that `text` describes. Raises NotIrText where it is none."""
     register_source(file, text)
     return _Parser(text, file).module()
 
@@ -67,11 +68,12 @@ class _Parser:
         tokens.append(("end", "", len(text)))
         return tokens
 
-    def _error(self, message: str, offset: int | None = None) -> CompileError:
+    def _error(self, message: str, offset: int | None = None) -> NotIrText:
         offset = self.tokens[self.position][2] if offset is None else offset
         line = max(i for i, start in enumerate(self.starts) if start <= offset)
         column = offset - self.starts[line] + 1
-        return CompileError(message, Location(self.file, line + 1, column, line + 1, column + 1))
+        place = Location(self.file, line + 1, column, line + 1, column + 1)
+        return NotIrText(place, problem=message)
 
     @property
     def next(self) -> str:

@@ -15,6 +15,7 @@ from blocklang.frontend import errors
 from blocklang.frontend.lower import declared_types, lower_kernel
 from blocklang.frontend.python import parse_python
 from blocklang.frontend.text import load_file
+from blocklang.ir import errors as ir_errors
 from blocklang.ir.diagnostics import CompileError, UserError, catalogue
 from blocklang.ir.parser import parse as parse_ir
 from blocklang.ir.types import Type
@@ -22,7 +23,7 @@ from blocklang.runtime.errors import LaunchError
 
 FOLDER = Path(__file__).parent / "errors"
 MARK = "# expected:"
-GROUPS = (*errors.GROUPS, target_errors, request_errors)
+GROUPS = (*errors.GROUPS, target_errors, request_errors, ir_errors)
 """The modules of the catalogue whose errors a case can give on every machine."""
 
 

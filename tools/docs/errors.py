@@ -10,6 +10,7 @@ from pathlib import Path
 from blocklang import errors as _package_errors  # noqa: F401  (enters its classes)
 from blocklang.codegen import errors as _codegen_errors  # noqa: F401
 from blocklang.frontend import errors as _frontend_errors  # noqa: F401
+from blocklang.ir import errors as _ir_errors  # noqa: F401
 from blocklang.ir.diagnostics import UserError, catalogue
 from blocklang.runtime.errors import LaunchError
 

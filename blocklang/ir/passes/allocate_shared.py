@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from blocklang.ir.analysis.liveness import Interval, live_intervals
 from blocklang.ir.core import Function, Module
-from blocklang.ir.diagnostics import CompileError
+from blocklang.ir.errors import TooMuchSharedMemory
 from blocklang.ir.location import Location
 from blocklang.ir.ops.shared import SharedAccess, SharedAlloc
 from blocklang.ir.types import SharedType
@@ -103,15 +103,14 @@ def _alignment(op: SharedAlloc) -> int:
     return max([ALIGNMENT, *(user.vector * kind.element.bytes for user in users)])
 
 
-def _too_much(function: Function, total: int, limit: int, found: list[Buffer]) -> CompileError:
+def _too_much(
+    function: Function, total: int, limit: int, found: list[Buffer]
+) -> TooMuchSharedMemory:
     largest = sorted(found, key=lambda b: b.bytes, reverse=True)
     notes = [(f"{b.bytes} bytes at offset {b.offset} are for this", b.location) for b in largest]
     rest = len(notes) - LISTED_BUFFERS
     if rest > 0:
         notes[LISTED_BUFFERS:] = [(f"{rest} smaller buffers are not listed", function.loc)]
-    return CompileError(
-        f"kernel {function.name} needs {total} bytes of shared memory, the target has {limit}",
-        function.loc,
-        "use smaller blocks, or fewer stages",
-        tuple(notes),
+    return TooMuchSharedMemory(
+        function.loc, tuple(notes), kernel=function.name, total=total, limit=limit
     )

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from blocklang.ir.core import Block, Function, Module, Value
-from blocklang.ir.diagnostics import CompileError
+from blocklang.ir.errors import UnorderedSharedMemory
 from blocklang.ir.op import Effect, IRError, Op
 from blocklang.ir.ops.control import If, While
 from blocklang.ir.ops.shared import SharedAlloc
@@ -29,7 +29,6 @@ from blocklang.ir.types import SharedType
 from .manager import Pass
 
 _RELEVANT = Effect.READ_SHARED | Effect.WRITE_SHARED | Effect.SYNCHRONIZE
-REPORT = "this is a mistake in the compiler: please report it with the kernel"
 
 
 @dataclass(frozen=True)
@@ -183,7 +182,7 @@ def _common_bytes(first: Op, second: Op) -> _Bytes | None:
     return _ANY if unnamed else None
 
 
-def _unordered(first: Op, second: Op, common: _Bytes) -> CompileError:
+def _unordered(first: Op, second: Op, common: _Bytes) -> UnorderedSharedMemory:
     def verb(op: Op) -> str:
         return "written" if Effect.WRITE_SHARED in op.effects else "read"
 
@@ -191,8 +190,9 @@ def _unordered(first: Op, second: Op, common: _Bytes) -> CompileError:
         (f"{verb(first)} here by {first.mnemonic}", first.loc),
         (f"{verb(second)} here by {second.mnemonic}", second.loc),
     )
-    message = f"{common} of shared memory are {verb(first)}, then {verb(second)} without a barrier"
-    return CompileError(message, second.loc, REPORT, notes)
+    return UnorderedSharedMemory(
+        second.loc, notes, bytes=common, first=verb(first), second=verb(second)
+    )
 
 
 def _check_places(function: Function) -> None:

@@ -202,24 +202,24 @@ def test_python_files(blc):
     [
         (
             "import not_there\n",
-            "k.py:1:1: error: k.py cannot be imported: ModuleNotFoundError: No module named "
+            "k.py:1:1: error[BL711]: k.py cannot be imported: ModuleNotFoundError: No module named "
             "'not_there'\n    import not_there\n    ^^^^^^^^^^^^^^^^\n"
             "  help: install what it imports for this Python\n",
         ),
         (
             "x = 1\ny = (2,\n",
-            "k.py:2:5: error: k.py does not parse: SyntaxError: '(' was never closed\n"
+            "k.py:2:5: error[BL711]: k.py does not parse: SyntaxError: '(' was never closed\n"
             "    y = (2,\n        ^\n",
         ),
         (
             "def f():\n    return [][1]\nf()\n",
-            "k.py:2:12: error: k.py cannot be imported: IndexError: list index out of range\n"
+            "k.py:2:12: error[BL711]: k.py cannot be imported: IndexError: list index out of range\n"
             "        return [][1]\n               ^^^^^\n"
             '  help: keep what runs kernels under `if __name__ == "__main__":`\n',
         ),
         (
             "import sys\nsys.exit(4)\n",
-            "k.py:2:1: error: k.py cannot be imported: SystemExit: it ends the program\n"
+            "k.py:2:1: error[BL711]: k.py cannot be imported: SystemExit: it ends the program\n"
             "    sys.exit(4)\n    ^^^^^^^^^^^\n"
             '  help: keep what runs kernels under `if __name__ == "__main__":`\n',
         ),
