@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import Results, parser
+from blocklang.runtime.cpu import thread_count
 from examples import harness
 from examples.layernorm import EPSILON, BackwardInTwoStages, LayerNorm
 from examples.softmax import Softmax
@@ -117,6 +118,7 @@ def measure(results: Results, case: str, example: Any, by_numpy: Any, rows: int,
         if provider != "copy":
             values["of_copy"] = best["copy"] / seconds
         if provider == "blocklang":
+            values["threads"] = thread_count()
             values["error"] = max(error for error, _ in checked.values())
             values["correct"] = all(share <= 1 for _, share in checked.values())
         results.add("cpu", case, provider, **values)

@@ -186,6 +186,7 @@ TABLES: Mapping[str, Callable[[Section], str]] = {
 def provenance(section: Section) -> str:
     """What the figures were measured on and with."""
     lines = []
+    threads = sorted({row["threads"] for row in section.rows if "threads" in row})
     for environment in section.environments:
         versions = environment["versions"]
         shown = [f"Python {environment['python']}"]
@@ -194,6 +195,7 @@ def provenance(section: Section) -> str:
                 shown.append(f"{package} {versions[package]}")
         gpu = environment["gpu"] if section.name not in ("cpu", "import") else None
         machine = gpu.split(",")[0] if gpu else environment["host"]
+        machine += "".join(f", {count} threads" for count in threads)
         lines.append(f"*{machine}, {environment['date']}; {', '.join(shown)}.*\n")
     return "".join(lines)
 

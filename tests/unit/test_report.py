@@ -34,7 +34,14 @@ ROWS = [
     {"section": "compile", "case": "softmax", "provider": "blocklang", "ms": 100.0},
     {"section": "cpu", "case": "add", "provider": "copy", "ms": 1.0},
     {"section": "cpu", "case": "add", "provider": "numpy", "ms": 4.0, "of_copy": 0.25},
-    {"section": "cpu", "case": "add", "provider": "blocklang", "ms": 2.0, "of_copy": 0.5},
+    {
+        "section": "cpu",
+        "case": "add",
+        "provider": "blocklang",
+        "ms": 2.0,
+        "of_copy": 0.5,
+        "threads": 2,
+    },
     {"section": "import", "case": "fresh process", "provider": "blocklang", "ms": 30.0},
 ]
 EXPECTED = {
@@ -83,7 +90,7 @@ def test_table(section, project):
     page = report.fill(marks(section), sections)
     assert EXPECTED[section] in page.splitlines()
     assert "old" not in page
-    machine = "Some CPU" if section in ("cpu", "import") else "Some GPU"
+    machine = {"cpu": "Some CPU, 2 threads", "import": "Some CPU"}.get(section, "Some GPU")
     assert f"*{machine}, 2026-01-02; Python 3.12.0, numpy 2.0, triton 3.6.*" in page
     assert report.fill(page, sections) == page
     assert "![" not in page
