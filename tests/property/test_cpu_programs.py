@@ -39,7 +39,6 @@ from blocklang.ir.ops.memory import AtomicRMW, Load, Store
 from blocklang.ir.ops.program import Arange, ProgramId
 from blocklang.ir.ops.reduce import Reduce
 from blocklang.ir.ops.shape import Broadcast, ExpandDims, Permute, Reshape
-from blocklang.ir.passes.manager import PassManager  # noqa: F401
 from blocklang.ir.printer import print_module
 from blocklang.ir.types import (
     BlockType,
@@ -188,13 +187,13 @@ class Generator:
     def load(self, shape: tuple[int, ...]) -> Value:
         offsets, mask = self.offsets(shape)
         array = self.random.choice(self.pointers)
-        kind = array.type.element  # type: ignore[union-attr]
+        kind = array.type.element
         other = self.pick(kind, shape=shape)
         return self.insert(Load, self.address(array, offsets), mask, other=other)
 
     def store(self) -> None:
         array = self.random.choice(self.pointers)
-        kind = array.type.element  # type: ignore[union-attr]
+        kind = array.type.element
         value = self.bounded(self.pick_block(kind))
         # Two elements at one address may be written in any order.
         shape = shape_of(value.type)
@@ -245,7 +244,7 @@ class Generator:
 
     def arithmetic(self) -> Value:
         left = self.pick(*NUMBERS)
-        right = self.pick(element_type(left.type), shape=shape_of(left.type))  # type: ignore[arg-type]
+        right = self.pick(element_type(left.type), shape=shape_of(left.type))
         ops = [Add, Subtract, Maximum, Minimum, Negate]
         if element_type(left.type) is not f32:
             ops += [Multiply, And, Or, Xor, ShiftRight]
@@ -258,13 +257,13 @@ class Generator:
 
     def compare(self) -> Value:
         left = self.pick(*NUMBERS)
-        right = self.pick(element_type(left.type), shape=shape_of(left.type))  # type: ignore[arg-type]
+        right = self.pick(element_type(left.type), shape=shape_of(left.type))
         return self.insert(Compare, left, right, predicate=self.random.choice(["lt", "ge", "ne"]))
 
     def select(self) -> Value:
         then = self.pick(*NUMBERS)
         shape = shape_of(then.type)
-        otherwise = self.pick(element_type(then.type), shape=shape)  # type: ignore[arg-type]
+        otherwise = self.pick(element_type(then.type), shape=shape)
         return self.insert(Select, self.pick(i1, shape=shape), then, otherwise)
 
     def convert(self) -> Value:
@@ -276,7 +275,7 @@ class Generator:
 
     def reshape(self) -> Value:
         value = self.pick_block(*NUMBERS)
-        size = value.type.size  # type: ignore[union-attr]
+        size = value.type.size
         sizes = [(size,), (1, size), (size, 1)]
         sizes += [(n, size // n) for n in range(2, 9) if size % n == 0]
         shape = self.random.choice(sizes)
@@ -300,7 +299,7 @@ class Generator:
         axis = self.random.randint(0, len(shape))
         value = self.insert(ExpandDims, value, axis)
         size = self.random.choice([1, 2, 5])
-        if len(shape) > 2 or value.type.size > 1000:  # type: ignore[union-attr]
+        if len(shape) > 2 or value.type.size > 1000:
             return value
         target = BlockType((*shape[:axis], size, *shape[axis:]), element_type(value.type))
         return self.insert(Broadcast, value, result_types=[target])
@@ -309,7 +308,7 @@ class Generator:
         value = self.pick_block(*NUMBERS)
         kind = element_type(value.type)
         region = Region()
-        left, right = (region.block.add_argument(kind, self.location()) for _ in range(2))  # type: ignore[arg-type]
+        left, right = (region.block.add_argument(kind, self.location()) for _ in range(2))
         op = self.random.choice([Add, Maximum, Minimum])
         with self.builder.inside(region.block):
             self.insert(Yield, [self.insert(op, left, right)])
@@ -322,7 +321,7 @@ class Generator:
         kind, shape = element_type(value.type), shape_of(value.type)
         places = self.row_major(shape)
         region = Region()
-        a, i, b, j = (region.block.add_argument(t, self.location()) for t in (kind, i32, kind, i32))  # type: ignore[arg-type]
+        a, i, b, j = (region.block.add_argument(t, self.location()) for t in (kind, i32, kind, i32))
         with self.builder.inside(region.block):
             more = self.insert(Compare, a, b, predicate="gt")
             equal = self.insert(Compare, a, b, predicate="eq")
@@ -336,7 +335,7 @@ class Generator:
 
     def atomic(self) -> Value | None:
         value = self.pick_block(i32)
-        if value.type.size > SIZE:  # type: ignore[union-attr]
+        if value.type.size > SIZE:
             return None
         offsets = self.row_major(shape_of(value.type))
         address = self.address(self.pointers[2], offsets)
@@ -349,10 +348,7 @@ class Generator:
         outer, self.values = self.values, self.values + arguments
         with self.builder.inside(block):
             self.steps(self.random.randint(1, 5), self.depth + 1)
-            found = [
-                self.pick(element_type(t), shape=shape_of(t))  # type: ignore[arg-type]
-                for t in yielded
-            ]
+            found = [self.pick(element_type(t), shape=shape_of(t)) for t in yielded]
         self.values = outer
         return found
 

@@ -9,7 +9,7 @@ shared with GPUs and see either scalars or vectors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -62,8 +62,11 @@ def uniform(text: str) -> Lanes:
     return Lanes(text, 0)
 
 
+ReadBuffer = Callable[["CpuEmitter", Buffer, Type, Place], Lanes]
+
+
 class CpuEmitter(Emitter):
-    """LLVM IR of one kernel under construction.
+    """LLVM IR of one kernel under construction. `read` writes the load of a value from its buffer.
 
     `true` are the comparisons, with the dimensions at which they are needed, that hold for every
     element of the chunks now written.
@@ -75,6 +78,7 @@ class CpuEmitter(Emitter):
         strides: Strides,
         buffers: Mapping[Value, Buffer],
         controls: Mapping[Op, Control],
+        read: ReadBuffer,
         contract: bool = True,
     ) -> None:
         super().__init__(target, contract)
@@ -82,6 +86,7 @@ class CpuEmitter(Emitter):
         self.strides = strides
         self.buffers = buffers
         self.controls = controls
+        self.read = read
         self.slots: list[str] = []
         self.globals: list[str] = []
         self.asserts: list[DeviceAssert] = []
@@ -240,10 +245,8 @@ class CpuEmitter(Emitter):
         return self.memo[key]
 
     def _compute(self, value: Value, place: Place) -> Lanes:
-        from .memory import load_buffer
-
         if value in self.reads:
-            return load_buffer(self, self.reads[value], value.type, place)
+            return self.read(self, self.reads[value], value.type, place)
         assert isinstance(value, Result), f"{value} is not in a buffer"
         if (value, dimensions(place)) in self.true:
             return uniform("true")

@@ -68,6 +68,18 @@ def _machine(target: CpuTarget) -> binding.TargetMachine:
     )
 
 
+_ELF_MACHINES = {"x86_64": 62, "aarch64": 183}
+
+
+def _check_machine(code: bytes, symbol: str) -> None:
+    """LLVM would load ELF code of any architecture."""
+    architecture = host_target().triple.split("-")[0]
+    expected = _ELF_MACHINES.get(architecture)
+    found = int.from_bytes(code[18:20], "little")
+    if code[:4] == b"\x7fELF" and expected is not None and found != expected:
+        raise CodeNotLoadable(symbol=symbol, problem=f"it is not for {architecture}")
+
+
 class LoadedCode:
     """Object code in this process. Functions stay valid as long as this object lives."""
 
@@ -76,6 +88,7 @@ class LoadedCode:
     _lock = threading.Lock()
 
     def __init__(self, code: bytes, symbol: str) -> None:
+        _check_machine(code, symbol)
         with LoadedCode._lock, llvm.lock:
             if LoadedCode._engine is None:
                 llvm.initialize()

@@ -18,7 +18,7 @@ from . import atomics, debug, memory, program  # noqa: F401  (register lowerings
 from .control import emit_plan
 from .emitter import CpuEmitter, uniform
 from .host import LoadedCode, object_code
-from .memory import EVERYWHERE, load
+from .memory import EVERYWHERE, load, load_buffer
 from .plan import Plan
 from .planner import plan_kernel
 from .prepare import prepare
@@ -107,7 +107,12 @@ def emit_kernel(
     plan, context = plan_kernel(kernel)
     scratch = allocate(plan, context)
     e = CpuEmitter(
-        target, context.costs.strides, context.buffers, context.controls, options.fp_fusion
+        target,
+        context.costs.strides,
+        context.buffers,
+        context.controls,
+        load_buffer,
+        options.fp_fusion,
     )
     for argument in kernel.arguments:
         slot = uniform(e.emit(f"getelementptr i64, ptr %parameters, i64 {argument.index}"))

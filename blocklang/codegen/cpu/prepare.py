@@ -61,7 +61,9 @@ def _steps(op: For, index: int) -> list[Value]:
     argument = op.body.block.arguments[1 + index]
     value = op.body.block.terminator.operands[index]
     found: list[Value] = []
-    if not isinstance(argument.type, BlockType):
+    kind = element_type(argument.type)
+    # Sums of floats depend on their order.
+    if not isinstance(argument.type, BlockType) or (isinstance(kind, DType) and kind.is_float):
         return []
     while value is not argument:
         if not isinstance(value, Result) or not isinstance(value.op, Add | AddPointer):
