@@ -41,6 +41,7 @@ from blocklang.ir.passes.lower_conversions import LowerConversions
 from blocklang.ir.passes.lower_reductions import LowerReductions
 from blocklang.ir.passes.manager import Pass, PassManager
 from blocklang.ir.passes.prove_barriers import ProveBarriers
+from blocklang.ir.passes.strength_reduction import StrengthReduction
 from blocklang.ir.passes.vectorize import Vectorize
 from blocklang.ir.printer import print_module
 from blocklang.ir.types import PointerType, element_type
@@ -84,7 +85,8 @@ def shared_memory(target: GpuTarget) -> list[Pass]:
         ),  # which buffers overlap decides where barriers stand
         InsertBarriers(),
         ProveBarriers(),  # independent of the one before
-        Vectorize(),  # last: layouts are final
+        Vectorize(),  # layouts are final
+        StrengthReduction(),  # last: divisibility is read off products before
     ]
 
 

@@ -53,6 +53,7 @@ class _Parser:
         self.tokens = self._tokenize("\n".join(body))
         self.position = 0
         self.values: dict[str, Value] = {}
+        self.names: set[str] = set()
 
     def _tokenize(self, text: str) -> list[tuple[str, str, int]]:
         tokens, position = [], 0
@@ -113,6 +114,10 @@ class _Parser:
         if keyword not in ("kernel", "function"):
             raise self._error("expected `kernel` or `function`")
         function = Function(self.take("at")[1:], SYNTHETIC, keyword == "kernel")
+        if function.name in self.names:
+            self.position -= 1
+            raise self._error(f"@{function.name} is defined twice")
+        self.names.add(function.name)
         self.expect("(")
         self.parameters(function.block)
         if self.tokens[self.position][0] == "arrow":
@@ -159,26 +164,28 @@ class _Parser:
         fields.update(self.attributes())
         types = self.types() if names and self.accept(":") else []
         loc = self.location()
-        outer = dict(self.values)
         regions = [self.region() for _ in kind.fields_of("region")]
-        self.values = outer
         try:
             op = kind(**fields, loc=loc, result_types=types, regions=regions)
         except (AssertionError, IRError, TypeError) as problem:
             self.position = start
             raise self._error(f"{mnemonic}: {problem}") from None
+        if len(names) != len(op.results):
+            self.position = start
+            raise self._error(f"{len(names)} names for {len(op.results)} results of {mnemonic}")
         for name, result in zip(names, op.results, strict=True):
             result.name = _hint(name)
             self.define(name, result)
         return op
 
     def region(self) -> Region:
-        """`name(%a: type, ...) { ops }`"""
-        region = Region()
+        """`name(%a: type, ...) { ops }`; what it defines ends with it."""
+        region, outer = Region(), dict(self.values)
         self.take("word")
         self.expect("(")
         self.parameters(region.block)
         self.block(region.block)
+        self.values = outer
         return region
 
     def operands(self, kind: type[Op]) -> dict[str, Any]:

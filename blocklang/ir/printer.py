@@ -132,16 +132,18 @@ class Printer:
 
     def operands(self, op: Operation) -> str:
         """Operands, as declared; a plain list where the op has no declaration."""
-        if not isinstance(op, Op):
+        fields = op.fields_of("operand") if isinstance(op, Op) else []
+        segments = op.segments if isinstance(op, Op) else ()
+        if (len(segments), sum(segments)) != (len(fields), len(op.operands)):
             return ", ".join(self.name(v) for v in op.operands)
         parts, start = [], 0
-        for field, length in zip(op.fields_of("operand"), op.segments, strict=True):
+        for field, length in zip(fields, segments, strict=True):
             values = [self.name(v) for v in op.operands[start : start + length]]
             start += length
             if field.mode == "single":
-                parts.append(values[0])
+                parts += values
             elif field.mode == "optional":
-                parts += [f"{field.name} = {values[0]}"] if values else []
+                parts += [f"{field.name} = {value}" for value in values]
             elif values:
                 parts.append(f"{field.name} = [{', '.join(values)}]")
         return ", ".join(parts)

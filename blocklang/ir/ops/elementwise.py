@@ -16,7 +16,7 @@ import numpy
 
 from blocklang.ir.core import Value
 from blocklang.ir.exact import fused_multiply_add
-from blocklang.ir.op import Op, attribute, operand, output, require
+from blocklang.ir.op import IRError, Op, attribute, operand, output, require
 from blocklang.ir.types import (
     DType,
     PointerType,
@@ -311,6 +311,9 @@ class Cast(Elementwise, mnemonic="cast"):
     rounding: str = attribute(default="rtne")
     result = output()
 
+    def infer(self) -> list[Type]:
+        raise IRError("a cast needs its result type")
+
     def fold(self) -> Value | None:
         return self.operand if self.results[0].type == self.operand.type else None
 
@@ -328,6 +331,9 @@ class Bitcast(Elementwise, mnemonic="bitcast"):
 
     operand: Value = operand()
     result = output()
+
+    def infer(self) -> list[Type]:
+        raise IRError("a bitcast needs its result type")
 
     def fold(self) -> Value | None:
         return self.operand if self.results[0].type == self.operand.type else None
