@@ -213,7 +213,8 @@ def test_python_files(blc):
         ),
         (
             "def f():\n    return [][1]\nf()\n",
-            "k.py:2:12: error[BL711]: k.py cannot be imported: IndexError: list index out of range\n"
+            "k.py:2:12: error[BL711]: k.py cannot be imported: "
+            "IndexError: list index out of range\n"
             "        return [][1]\n               ^^^^^\n"
             '  help: keep what runs kernels under `if __name__ == "__main__":`\n',
         ),
