@@ -100,7 +100,8 @@ def _(e: Emitter, op: Multiply) -> str:
     return arithmetic(e, op, "mul", "fmul")
 
 
-@lowers(Divide, dtypes=NUMBERS)
+@lowers(Divide, dtypes=WIDE)
+@lowers(Divide, on=("nvptx",), dtypes=INTEGERS)
 def _(e: Emitter, op: Divide) -> str:
     kind = element(op.left.type)
     if kind.name == "f32" and e.target.backend == "nvptx" and not op.precise:
@@ -113,7 +114,7 @@ def _(e: Emitter, op: Divide) -> str:
     return e.emit(f"{opcode} {e.type(op.left.type)} {e[op.left]}, {e[op.right]}")
 
 
-@lowers(Remainder, dtypes=INTEGERS)
+@lowers(Remainder, on=("nvptx",), dtypes=INTEGERS)
 def _(e: Emitter, op: Remainder) -> str:
     opcode = "srem" if element(op.left.type).is_signed else "urem"
     return e.emit(f"{opcode} {e.type(op.left.type)} {e[op.left]}, {e[op.right]}")

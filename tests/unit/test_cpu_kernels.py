@@ -198,6 +198,38 @@ kernel k(x: *f32, y: *f32, out: *f32):
     )
 
 
+@pytest.mark.parametrize("kind", ["i8", "u8", "i32", "u32", "i64", "u64"])
+def test_divisions_that_would_trap(kind: str) -> None:
+    dtype = numpy.dtype({"i": "int", "u": "uint"}[kind[0]] + kind[1:])
+    info = numpy.iinfo(dtype)
+    last = -1 if kind[0] == "i" else 255
+    x = [info.min, info.max, 7, 100, info.max - 1, info.min + 1, 0, 1]
+    y = [0, info.max, 7, 3, info.min, info.max // 2, 1, last]
+    x, y = numpy.array(x * 8, dtype), numpy.array(y, dtype).repeat(8)
+    quotient, remainder = poison(64, dtype=dtype), poison(64, dtype=dtype)
+    module = lower(f"""
+kernel k(x: *{kind}, y: *{kind}, q: *{kind}, r: *{kind}, scalars: *{kind}, n: i32):
+    i = arange(0, 64)
+    a, b = load(x + i), load(y + i)
+    store(q + i, a // b, mask=b != 0)
+    store(r + i, a % b, mask=b != 0)
+    store(scalars, load(x) // load(y + n))
+    store(scalars + 1, load(x) // load(y + 63))
+""")
+    scalars = poison(2, dtype=dtype)
+    launch(compile_module(module), (1,), [x, y, quotient, remainder, scalars, 0])
+    wide = [int(a) for a in x], [int(b) for b in y]
+    for index, (a, b) in enumerate(zip(*wide, strict=True)):
+        if b == 0:
+            assert quotient[index] == remainder[index] == 123
+            continue
+        exact = abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+        assert int(quotient[index]) == int(numpy.array(exact).astype(dtype)) or (
+            exact > info.max and int(quotient[index]) == info.min
+        )
+        assert int(remainder[index]) == a - exact * b
+
+
 def test_reductions_of_several_values_and_odd_lengths() -> None:
     check(
         """

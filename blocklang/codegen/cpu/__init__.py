@@ -11,7 +11,7 @@ A kernel becomes a function that runs a range of the grid's programs, one after 
   dimension chunks extend, `scratch` where buffers lie. `show` prints it.
 - The `emitter` computes values chunk by chunk; `nest` writes loops, `reduce` accumulators, `memory`
   and `atomics` accesses, `guards` run-time checks of addresses, `control` branches and loops,
-  `debug` prints and assertions, `program` indices.
+  `debug` prints and assertions, `division` quotients of integers, `program` indices.
 - `kernel` puts it together and `host` makes object code of it and loads it.
 """
 
