@@ -8,7 +8,8 @@ theirs, a reduction's result
 values) decides nothing: it is
    *lazy*, and made again in each layout in which it is wanted;
 3. a loop that carries only lazy values takes the layout in which its first anchor wants them;
-4. a value that is wanted in another layout than its own is converted, once, where it is defined.
+4. a store of few elements takes the layout in which its value is already;
+5. a value that is wanted in another layout than its own is converted, once, where it is defined.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from typing import ClassVar
 
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Argument, Block, Function, Module, Operation, Result, Value, clone
-from blocklang.ir.layout import LinearLayout
+from blocklang.ir.layout import WARP_SIZE, LinearLayout
 from blocklang.ir.op import Op
 from blocklang.ir.ops.control import Condition, For, If, While, Yield
 from blocklang.ir.ops.elementwise import Elementwise
-from blocklang.ir.ops.memory import MemoryAccess
+from blocklang.ir.ops.memory import MemoryAccess, Store
 from blocklang.ir.ops.program import Arange, Constant, Hint, Splat
 from blocklang.ir.ops.reduce import Reduce
 from blocklang.ir.ops.shape import Broadcast, ConvertLayout, ExpandDims, Permute, Reshape
@@ -35,6 +36,9 @@ LAZY = (Constant, Arange, Splat, Hint, Elementwise, ExpandDims, Broadcast, Resha
 """Ops that can be made again in any layout; elementwise ones are lazy only while all operands
 are.
 """
+
+MAX_STORES = 4
+"""How many stores a thread may do to spare a conversion."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,9 @@ class _Assignment:
         for value, layout in self.decided.items():
             assert isinstance(value.type, BlockType)
             value.type = replace(value.type, layout=layout)
+        for op in self.function.walk():
+            if isinstance(op, Store):
+                self.spare_conversion(op)
         lazy = [op for op in self.function.walk() if self.is_lazy(op)]
         for op in list(self.function.walk()):
             if not self.is_lazy(op):
@@ -224,7 +231,25 @@ class _Assignment:
         assert isinstance(value.type, BlockType)
         return default_layout(value.type.shape, self.num_warps)
 
-    # ------------------------------------------------------------ 4. rewriting
+    # ------------------------------------------------------------ 4. small stores
+
+    def spare_conversion(self, op: Store) -> None:
+        """Let a store of no more elements than there are threads, such as the sums of rows, take
+        the layout of its value: some narrow stores cost less than shared memory and a barrier.
+        """
+        block, own = op.value.type, self.decided.get(op.value)
+        if not isinstance(block, BlockType) or own is None:
+            return
+        is_small = block.size <= WARP_SIZE * self.num_warps
+        others = [v for v in (op.pointer, op.mask) if v is not None]
+        if (
+            is_small
+            and own.in_size("register") <= MAX_STORES
+            and not any(v in self.decided for v in others)
+        ):
+            op.layout = own
+
+    # ------------------------------------------------------------ 5. rewriting
 
     def is_lazy(self, op: Operation) -> bool:
         """Whether an op is made again wherever it is wanted instead of having a place of its

@@ -53,13 +53,32 @@ def _lower_conversion(op: ConvertLayout) -> None:
     _, target = _block(op.results[0])
     if conversion(source, target).kind != "shared":
         return
-    builder = Builder.before(op)
-    op.replace_with([_through_shared(builder, op.operand, target)])
+    load = _store(_before_loads(op), op.operand, target)
+    op.replace_with([_loaded(Builder.before(op), load, op.operand)])
+
+
+def _before_loads(op: ConvertLayout) -> Builder:
+    """Before the loads of the conversions that stand directly before `op`: one barrier will do for
+    all of them.
+    """
+    assert op.parent is not None
+    ops = op.parent.ops
+    index = ops.index(op)
+    while index and isinstance(ops[index - 1], SharedLoad):
+        if ops[index - 1].results[0] is op.operand:
+            break
+        index -= 1
+    return Builder(op.parent, index, op.loc)
 
 
 def _through_shared(builder: Builder, value: Value, target: LinearLayout) -> Value:
-    """`value` in layout `target`, by way of a buffer. Masks travel as bytes, pointers as
-    integers.
+    """`value` in layout `target`, by way of a buffer."""
+    return _loaded(builder, _store(builder, value, target), value)
+
+
+def _store(builder: Builder, value: Value, target: LinearLayout) -> SharedLoad:
+    """Store `value` in a buffer; the load that will get it in layout `target`. Masks travel as
+    bytes, pointers as integers.
     """
     block, source = _block(value)
     carrier = (
@@ -75,13 +94,17 @@ def _through_shared(builder: Builder, value: Value, target: LinearLayout) -> Val
     buffer = builder.insert(SharedAlloc(loc=builder.loc, result_types=[buffer_type])).result
     store_vector = max(1, best.store_vector_bits // carrier.bits)
     builder.insert(SharedStore(buffer, value=sent, vector=store_vector, loc=builder.loc))
-    load = SharedLoad(
+    return SharedLoad(
         buffer,
         vector=max(1, best.load_vector_bits // carrier.bits),
         loc=builder.loc,
         result_types=[BlockType(block.shape, carrier, target)],
     )
-    return _cast(builder, builder.insert(load).result, block.element)
+
+
+def _loaded(builder: Builder, load: SharedLoad, value: Value) -> Value:
+    """Insert the load; its result as elements of the type that `value` has."""
+    return _cast(builder, builder.insert(load).result, _block(value)[0].element)
 
 
 def _cast(builder: Builder, value: Value, element: DType | PointerType) -> Value:
