@@ -129,8 +129,8 @@ CHECK: Variable[int] = Variable(
     default=1,
     default_text="1",
     documentation=(
-        "How much the compiler checks itself. 0: the IR is verified at the end only; 1: after "
-        "every pass; 2: and it is also printed and parsed back after every pass."
+        "How much the compiler checks itself. 0: the IR is verified after each list of passes "
+        "only; 1: after every pass; 2: and it is also printed and parsed back after every pass."
     ),
 )
 DEBUG: Variable[bool] = Variable(
@@ -164,8 +164,8 @@ TARGET: Variable[str | None] = Variable(
     "BLOCKLANG_TARGET",
     WORD,
     default=None,
-    default_text="the device that holds the arguments",
-    documentation="Compile for this target, such as `sm_90a` or `cpu`, where none is given.",
+    default_text="what the outputs ask for; else the GPU of this machine, else `sm_80`",
+    documentation="What `blc` compiles for, such as `sm_90a` or `cpu`, without `--target`.",
 )
 NO_COLOR: Variable[bool] = Variable(
     "NO_COLOR",

@@ -1,8 +1,7 @@
 """Runs passes: verification, dumps, timing, bisection, and nothing of that anywhere else.
 
 A pass is a frozen dataclass whose `name` is kebab-case and whose fields are its options. Authors
-write `_run`; calling the pass runs and verifies. A failure names the pass and carries the IR
-before it.
+write `_run`; calling the pass runs and verifies. A failure names the pass.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ class Pass:
 
 
 class PassError(Exception):
-    """A pass broke the IR or failed: a mistake in the compiler. `before` is the IR that it was
-    given.
+    """A pass broke the IR or failed: a mistake in the compiler. `before` is the text of the IR that
+    it was given, empty unless the manager's `check` is 2.
     """
 
     def __init__(self, name: str, problem: Exception, before: str) -> None:
@@ -68,9 +67,11 @@ class PassManager:
     """Runs lists of passes, one list after the other, for one compilation.
 
     `dump` has the names of the passes after which the IR goes to stderr, or "all"; `stop_after`,
-    the name of a pass, or "name:2" for its second run, raises `Stopped` after it; `check` 2 also
-    reads the text of each result back and compares. `on_pass(name, milliseconds, module)` observes
-    every pass. `times` has the milliseconds of every step so far.
+    the name of a pass, or "name:2" for its second run, raises `Stopped` after it. `check` says how
+    much is checked: 1 verifies after each pass, 0 after the last one of a list only; 2 also reads
+    the text of each result back and compares, and failures carry the IR before the pass.
+    `on_pass(name, milliseconds, module)` observes every pass. `times` has the milliseconds of every
+    step so far.
     """
 
     dump: Collection[str] = ()
@@ -80,17 +81,27 @@ class PassManager:
     times: list[tuple[str, float]] = field(default_factory=list)
 
     def run(self, module: Module, passes: Iterable[Pass]) -> None:
-        """Run `passes` in order on `module`."""
+        """Run `passes` in order on `module`. Raises PassError where one breaks the IR."""
+        names = []
         for each in passes:
+            names.append(each.name)
             before = print_module(module) if self.check > 1 else ""
             start = time.perf_counter()
             try:
-                each(module)
+                if self.check:
+                    each(module)
+                else:
+                    each._run(module)
                 if self.check > 1:
                     _check_round_trip(module)
             except (IRError, AssertionError) as problem:
                 raise PassError(each.name, problem, before) from problem
             self._observe(each.name, 1e3 * (time.perf_counter() - start), module)
+        if names and not self.check:
+            try:
+                verify(module)
+            except IRError as problem:
+                raise PassError(f"one of {', '.join(names)}", problem, "") from problem
 
     @contextmanager
     def measure(self, step: str) -> Iterator[None]:
@@ -106,7 +117,11 @@ class PassManager:
         if self.on_pass is not None:
             self.on_pass(name, milliseconds, module)
         wanted, _, run = self.stop_after.partition(":")
-        if name == wanted and sum(name == done for done, _ in self.times) == int(run or 1):
+        if (
+            wanted
+            and name == wanted
+            and sum(name == done for done, _ in self.times) == int(run or 1)
+        ):
             raise Stopped(module)
 
 
