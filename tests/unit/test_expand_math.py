@@ -122,8 +122,8 @@ ULPS = {
         [(0, 4), (0.7, 1.5), (0, 1e38), (0, 1e-38)],
     ),
     ops.Tanh: (tangent, numpy.tanh, 2.7, 2.4, [(-1, 1), (-0.1, 0.1), (-20, 20)]),
-    ops.Sin: (sine, numpy.sin, 2.7, 2.0, [(-4, 4), (-1e5, 1e5), (1e5, 1e10), (-1e36, 1e36)]),
-    ops.Cos: (cosine, numpy.cos, 2.7, 2.0, [(-4, 4), (-1e5, 1e5), (1e5, 1e10), (-1e36, 1e36)]),
+    ops.Sin: (sine, numpy.sin, 2.7, 2.2, [(-4, 4), (-1e5, 1e5), (1e5, 1e10), (-1e36, 1e36)]),
+    ops.Cos: (cosine, numpy.cos, 2.7, 2.2, [(-4, 4), (-1e5, 1e5), (1e5, 1e10), (-1e36, 1e36)]),
     ops.Erf: (erf, numpy.vectorize(math.erf), 1.2, 1.3, [(-4, 4), (0.9, 1.1), (-0.01, 0.01)]),
     ops.Rsqrt: (lambda x: 1 / x.sqrt(), lambda x: 1 / numpy.sqrt(x), 1.5, 1.5, [(0, 4), (0, 1e38)]),
 }  # fmt: skip
