@@ -1,4 +1,4 @@
-"""Options of a compilation, and the target that a name stands for."""
+"""Options of a compilation: what the author chooses besides arguments and target."""
 
 from __future__ import annotations
 

@@ -69,6 +69,9 @@ class CpuTarget:
 
 Target = GpuTarget | CpuTarget
 
+MAX_GRID = (2**31 - 1, 65535, 65535)
+"""The most programs along each axis of a grid on a GPU."""
+
 _KB = 1024
 # PTX 7.4 is the first with eviction priorities, which any kernel may ask for.
 GPU_TARGETS = {

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import ml_dtypes
 import numpy as np
 
+from blocklang.codegen.targets import MAX_GRID
 from blocklang.runtime import cuda
 from blocklang.runtime.arrays import Argument
 from blocklang.runtime.errors import GridError
@@ -21,7 +22,6 @@ from blocklang.runtime.module import Function
 
 Grid = tuple[int, int, int]
 
-_GRID_LIMITS: Final = (2**31 - 1, 65535, 65535)
 _SLOT: Final = 8
 
 _STRUCT_FORMATS: Final = {
@@ -102,7 +102,7 @@ def _narrow_float(value: float, dtype: str) -> int:
 
 def check_grid(grid: Grid, kernel: str) -> None:
     """Raise GridError where a grid is beyond what CUDA can launch."""
-    for axis, size, limit in zip("xyz", grid, _GRID_LIMITS, strict=True):
+    for axis, size, limit in zip("xyz", grid, MAX_GRID, strict=True):
         if size > limit:
             raise GridError(
                 f"the grid of {kernel} has {size} programs along {axis}; a GPU allows {limit}",

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from blocklang.codegen.lower import lowers
+from blocklang.codegen.targets import MAX_GRID
 from blocklang.ir.ops.program import Arange, Assume, NumPrograms, ProgramId
 from blocklang.ir.ops.shape import Broadcast, ExpandDims, Permute, Reshape
 
 from .elements import layout_of, source_registers
 from .emitter import NvptxEmitter
 
-_MAX_GRID = (2**31 - 1, 65535, 65535)
-
 
 @lowers(ProgramId, on=("nvptx",))
 def _(e: NvptxEmitter, op: ProgramId) -> str:
-    bound = _MAX_GRID[op.axis]
+    bound = MAX_GRID[op.axis]
     return e.emit(
         f"call range(i32 0, {bound}) i32 @llvm.nvvm.read.ptx.sreg.ctaid.{'xyz'[op.axis]}()"
     )
@@ -22,7 +21,7 @@ def _(e: NvptxEmitter, op: ProgramId) -> str:
 
 @lowers(NumPrograms, on=("nvptx",))
 def _(e: NvptxEmitter, op: NumPrograms) -> str:
-    bound = _MAX_GRID[op.axis]
+    bound = MAX_GRID[op.axis]
     name = f"@llvm.nvvm.read.ptx.sreg.nctaid.{'xyz'[op.axis]}()"
     return e.emit(f"call range(i32 1, {min(bound + 1, 2**31 - 1)}) i32 {name}")
 

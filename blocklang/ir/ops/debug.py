@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from blocklang.ir.core import Value
-from blocklang.ir.op import Effect, Op, attribute, operand
+from blocklang.ir.op import Effect, Op, attribute, operand, require
+from blocklang.ir.types import element_type, i1
 
 
 class DevicePrint(Op, mnemonic="device_print", effects=Effect.OBSERVABLE):
@@ -21,3 +22,6 @@ class DeviceAssert(Op, mnemonic="device_assert", effects=Effect.OBSERVABLE):
 
     condition: Value = operand()
     message: str = attribute()
+
+    def check(self) -> None:
+        require(element_type(self.condition.type) == i1, "condition is an i1")

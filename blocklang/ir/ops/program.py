@@ -8,7 +8,7 @@ import math
 
 from blocklang.ir.core import Result, Value
 from blocklang.ir.op import Effect, Op, attribute, operand, output, require
-from blocklang.ir.types import BlockType, DType, Type, element_type, i32
+from blocklang.ir.types import BlockType, DType, Type, element_type, i1, i32
 
 
 class ProgramId(Op, mnemonic="program_id"):
@@ -110,7 +110,7 @@ class Assume(Op, mnemonic="assume", effects=Effect.OBSERVABLE):
     condition: Value = operand()
 
     def check(self) -> None:
-        require(element_type(self.condition.type) is not None, "condition is an i1")
+        require(self.condition.type == i1, "condition is a scalar i1")
 
 
 def constant_value(value: Value | None) -> int | float | None:

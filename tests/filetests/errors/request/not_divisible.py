@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from blocklang.kernel import load
+import blocklang
 
-scale = load(Path(__file__).with_name("files") / "facts.bl").scale
+scale = blocklang.load(Path(__file__).with_name("files") / "facts.bl").scale
 
 
 def act():
