@@ -3,8 +3,8 @@
 Where only one back end has an instruction (`ex2.approx`), `on` and `dtypes` say so; `expand-math`
 rewrites the rest before. Floating point: adds, subtractions and multiplications may be fused
 (`contract`) unless `fp_fusion=False`; division and square root on GPUs are the fast full-range
-forms (2 and 1 ulp) unless the op asks for `precise`; approximations of exp2 and log2 flush
-subnormals. Nothing else of fast-math is ever used.
+forms (2 and 1 ulp) unless the op asks for `precise`; exp2 there flushes subnormals to zero. Nothing
+else of fast-math is ever used.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """assign_layouts: gives every block value a layout, with as few conversions as it can.
 
 Memory accesses are the anchors: `coalesce` chose their layouts. From there
+
 1. layouts flow forward: a load's result decides the elementwise ops that use it, these decide
-theirs, a reduction's result
-   has its input's layout without the axis, loops carry what enters or what their body yields;
-2. what is cheap to compute anywhere (constants, ranges, broadcasts, arithmetic on only such
-values) decides nothing: it is
-   *lazy*, and made again in each layout in which it is wanted;
+   theirs, a reduction's result has its input's layout without the axis, loops carry what enters or
+   what their body yields;
+2. what is cheap to compute anywhere (constants, ranges, broadcasts, arithmetic on only such values)
+   decides nothing: it is *lazy*, and made again in each layout in which it is wanted;
 3. a loop that carries only lazy values takes the layout in which its first anchor wants them;
 4. a store of few elements takes the layout in which its value is already;
 5. a value that is wanted in another layout than its own is converted, once, where it is defined.
