@@ -167,13 +167,6 @@ class Operation:
             result.replace_all_uses_with(value)
         self.erase()
 
-    def is_before(self, other: Operation) -> bool:
-        """Whether this op stands before `other` in the same block."""
-        assert self.parent is not None
-        assert self.parent is other.parent
-        ops = self.parent.ops
-        return ops.index(self) < ops.index(other)
-
     @property
     def parent_op(self) -> Operation | None:
         """The op whose region holds this one; None at the top of a function."""

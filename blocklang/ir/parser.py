@@ -212,11 +212,6 @@ class _Parser:
         kind = self.tokens[self.position][0]
         return kind == "word" and self.tokens[self.position + 1][1] == "="
 
-    def _at_operand(self) -> bool:
-        kind = self.tokens[self.position][0]
-        # Any other word begins the next op, or names a region.
-        return kind == "value" or (kind == "word" and self.tokens[self.position + 1][1] == "=")
-
     def uses(self) -> tuple[Value, ...]:
         values = []
         while not self.accept("]"):
