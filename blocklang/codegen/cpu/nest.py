@@ -52,7 +52,7 @@ def emit_nest(e: CpuEmitter, nest: Nest) -> None:
         condition = emit_guards(e, nest)
         e.line(f"br i1 {condition}, label %{apart}, label %{meets}")
         e.label(meets)
-        _emit_passes(e, nest, reductions, nest.stores)
+        _emit_passes(e, nest, reductions, nest.stores, is_rare=True)
         e.line(f"br label %{after}")
         e.label(apart)
         _emit_passes(e, nest, reductions, nest.staged)
@@ -68,8 +68,9 @@ def _emit_passes(
     nest: Nest,
     reductions: dict[Op, Reduction],
     staged: Sequence[Store],
+    is_rare: bool = False,
 ) -> None:
-    """Everything but the staged stores, then these one by one."""
+    """Everything but the staged stores, then these one by one; short code if that is rare."""
     actions: list[Action] = [
         a for a in nest.actions if not (isinstance(a, Execute) and a.op in staged)
     ]
@@ -77,10 +78,10 @@ def _emit_passes(
     kept = {v: b for v, b in nest.kept.items() if v in needed}
     actions += [Evaluate(v, -1, b) for v, b in kept.items()]
     e.reads = nest.reads
-    _Loops(e, nest, actions, reductions).emit()
+    _Loops(e, nest, actions, reductions, is_rare).emit()
     e.reads = {**nest.reads, **kept}
     for store in staged:
-        _Loops(e, nest, [Execute(store, 0)], {}).emit()
+        _Loops(e, nest, [Execute(store, 0)], {}, is_rare).emit()
 
 
 def _widths(target: CpuTarget, nest: Nest) -> list[int]:
@@ -98,6 +99,7 @@ class _Loops:
     nest: Nest
     actions: list[Action]
     reductions: dict[Op, Reduction]
+    is_rare: bool
 
     def emit(self) -> None:
         if not self.actions:
@@ -205,7 +207,7 @@ class _Loops:
 
     def _segments(self, main: int, width: int) -> Iterator[tuple[str, str, frozenset[Key]]]:
         """The loops over whole chunks: from, to, and which comparisons hold throughout."""
-        bounds = list(self._bounds()) if main > width else []
+        bounds = list(self._bounds()) if main > width and not self.is_rare else []
         if not bounds:
             yield "0", str(main), frozenset()
             return
