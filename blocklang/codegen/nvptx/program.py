@@ -21,9 +21,10 @@ def _(e: NvptxEmitter, op: ProgramId) -> str:
 
 @lowers(NumPrograms, on=("nvptx",))
 def _(e: NvptxEmitter, op: NumPrograms) -> str:
-    bound = MAX_GRID[op.axis]
+    # Behind the largest i32 comes the smallest one.
+    bound = (MAX_GRID[op.axis] + 1 + 2**31) % 2**32 - 2**31
     name = f"@llvm.nvvm.read.ptx.sreg.nctaid.{'xyz'[op.axis]}()"
-    return e.emit(f"call range(i32 1, {min(bound + 1, 2**31 - 1)}) i32 {name}")
+    return e.emit(f"call range(i32 1, {bound}) i32 {name}")
 
 
 @lowers(Arange, on=("nvptx",))

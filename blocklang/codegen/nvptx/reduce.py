@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from blocklang.codegen.lower import lowers
-from blocklang.ir.core import Block
+from blocklang.ir.core import Block, Value
 from blocklang.ir.op import Op
 from blocklang.ir.ops.control import Yield
 from blocklang.ir.ops.reduce import Reduce
@@ -74,14 +74,26 @@ def combine(
     outer = e.scalar_lanes
     if any(isinstance(op, Op) and op.regions for op in block.ops):
         return _combine_elements(e, block, left, right, size)
+    captured = {v: e[v] for v in _captured(block)}
     e.scalar_lanes = size
+    for value, name in captured.items():
+        e.names[value] = e.splat(name, value.type)
     for argument, name in zip(block.arguments, [*left, *right], strict=True):
         e.names[argument] = name
     emit_ops(e, block)
-    e.scalar_lanes = outer
     terminator = block.terminator
     assert isinstance(terminator, Yield)
-    return [e[v] for v in terminator.values]
+    results = [e[v] for v in terminator.values]
+    e.scalar_lanes = outer
+    e.names.update(captured)
+    return results
+
+
+def _captured(block: Block) -> list[Value]:
+    """The scalars from outside that the region uses: constants that were merged with others."""
+    inside = {*block.arguments, *(result for op in block.ops for result in op.results)}
+    used = dict.fromkeys(v for op in block.ops for v in op.operands)
+    return [v for v in used if v not in inside]
 
 
 def _combine_elements(
