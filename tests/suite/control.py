@@ -217,6 +217,27 @@ def make_wide_indices(rng: np.random.Generator) -> Launch:
     return Launch(arguments, {"out": Expected(np.concatenate([a, b]).astype(np.int32))})
 
 
+@blocklang.jit
+def exchanged(x, memory, out, BLOCK: bl.constexpr):
+    # What other threads have stored is there after a barrier.
+    i = bl.arange(0, BLOCK)
+    bl.store(memory + i, bl.load(x + i) * 2)
+    bl.debug_barrier()
+    bl.store(out + i, bl.load(memory + (BLOCK - 1 - i)))
+    for k in range(3):
+        bl.debug_barrier()
+        bl.store(memory + k, k)
+
+
+def make_exchanged(rng: np.random.Generator) -> Launch:
+    x = rng.integers(-50, 50, 512).astype(np.int32)
+    memory = x * 2
+    out = memory[::-1].copy()
+    memory = np.concatenate([[0, 1, 2], memory[3:]]).astype(np.int32)
+    arguments = {"x": Array(x), "memory": output(512, np.int32), "out": output(512, np.int32)}
+    return Launch(arguments, {"memory": Expected(memory), "out": Expected(out)})
+
+
 for _rows, _step in ((7, 1), (7, 3), (0, 1), (1, 16)):
     _make = make_counted(_rows, _step)
     add(f"counted-{_rows}-by-{_step}", counted, _make, BLOCK=64)
@@ -231,3 +252,4 @@ for _n in (0, 1, 5):
     add(f"nested-{_n}", nested, make_nested(_n), M=8, N=32)
 add("downward", downward, make_downward)
 add("wide-indices", wide_indices, make_wide_indices, BLOCK=64)
+add("exchanged", exchanged, make_exchanged, BLOCK=512)

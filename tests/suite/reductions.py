@@ -290,6 +290,48 @@ def make_cube_sums(axis: int, shape: tuple[int, ...]) -> Any:
     return make
 
 
+@blocklang.jit
+def limited(left, right):
+    return bl.maximum(bl.minimum(left, 2.0), bl.minimum(right, 2.0))
+
+
+@blocklang.jit
+def larger(value, index, other, other_index):
+    if (value > other) | ((value == other) & (index < other_index)):
+        best, place = value, index
+    else:
+        best, place = other, other_index
+    return best, place
+
+
+@blocklang.jit
+def captured(x, out, places, scale, M: bl.constexpr, N: bl.constexpr):
+    # The constant of the combination is one that the kernel has as well.
+    i = bl.arange(0, M)
+    j = bl.arange(0, N)
+    v = bl.load(x + i[:, None] * N + j[None, :])
+    bl.store(out + i, bl.reduce(v, 1, limited) + scale * 2.0)
+    bl.store(out + M, scale + 2.0)
+    best, place = bl.reduce((v, bl.broadcast_to(j[None, :], (M, N))), 1, larger)
+    bl.store(out + M + 1 + i, best)
+    bl.store(places + i, place)
+    bl.store(places + M, bl.xor_sum(v > 0.0).to(bl.int32))
+    bl.store(places + M + 1, bl.sum(v > 0.0))
+
+
+def make_captured(m: int, n: int) -> Any:
+    def make(rng: np.random.Generator) -> Launch:
+        x = (rng.integers(-40, 40, (m, n)) / 8).astype(np.float32)
+        out = np.concatenate([np.minimum(x, 2).max(1) + 1, [2.5], x.max(1)]).astype(np.float32)
+        positive = (x > 0).sum()
+        places = np.array([*x.argmax(1), positive % 2, positive], np.int32)
+        arguments = {"x": Array(x.reshape(-1)), "out": output(out.size, np.float32), "scale": 0.5}
+        arguments["places"] = output(places.size, np.int32)
+        return Launch(arguments, {"out": Expected(out), "places": Expected(places)})
+
+    return make
+
+
 for _name in NUMBERS:
     for _n in SIZES if _name in ("f32", "i32") else (257,):
         add(f"over-all-{_name}-{_n}", over_all, make_over_all(_name, _n), BLOCK=block_size(_n))
@@ -302,6 +344,9 @@ for _warps in WARPS:
             options=_warp_options, M=_m, N=_n)  # fmt: skip
     add(f"combined-{_warps}-warps", combined, make_combined(4, 128),
         options=_warp_options, M=4, N=128)  # fmt: skip
+for _m, _n, _warps in ((4, 64, 4), (2, 256, 8), (16, 2, 1)):
+    add(f"captured-{_m}x{_n}", captured, make_captured(_m, _n),
+        options={"num_warps": _warps}, M=_m, N=_n)  # fmt: skip
 for _axis in (0, 1):
     for _name in ("f16", "bf16", "f64", "u8", "i64"):
         _make = make_along(_name, 24, 40, _axis)
