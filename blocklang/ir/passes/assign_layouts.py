@@ -154,29 +154,20 @@ class _Assignment:
         self.reduce_layouts[op] = layout
 
     def decide_loop(self, op: For | While) -> None:
+        """What a loop carries has one layout everywhere."""
         offset = 1 if isinstance(op, For) else 0
-        carried = [
-            region.block.arguments[offset:] if isinstance(op, For) else region.block.arguments
-            for region in op.regions
-        ]
-        for arguments in carried:
-            self.join(arguments, op.initial)
         before = -1
         while before != len(self.decided):
             before = len(self.decided)
-            for region, arguments in zip(op.regions, carried, strict=True):
+            for position, result in enumerate(op.results):
+                carried = [result, *(r.block.arguments[position + offset] for r in op.regions)]
+                leaving = [_leaving(r.block.terminator)[position] for r in op.regions]
+                sources = [*carried, op.initial[position], *leaving]
+                layout = next((self.decided[v] for v in sources if v in self.decided), None)
+                for value in carried:
+                    self.set(value, layout)
+            for region in op.regions:
                 self.decide_block(region.block)
-                terminator = region.block.terminator
-                leaving = (
-                    terminator.operands[1:]
-                    if isinstance(terminator, Condition)
-                    else terminator.operands
-                )
-                for other in carried:
-                    self.join(other, leaving)
-                self.join(op.results, leaving)
-                self.join(op.results, arguments)
-                self.join(arguments, op.results)
 
     def join(
         self,
@@ -325,6 +316,11 @@ class _Assignment:
         copy = Builder.before(op).insert(clone(op, mapping))
         copy.results[0].type = kind
         return copy.results[0]
+
+
+def _leaving(terminator: Operation) -> tuple[Value, ...]:
+    """What a region hands on."""
+    return terminator.operands[1 if isinstance(terminator, Condition) else 0 :]
 
 
 def _behind(value: Value) -> Builder:

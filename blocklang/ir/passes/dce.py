@@ -131,9 +131,11 @@ def _shrink_terminators(op: Operation, kept: list[int]) -> None:
         old = region.block.terminator
         first = int(isinstance(old, Condition))
         values = tuple(old.operands[first + i] for i in kept)
-        new: Op = Yield(values, loc=old.loc)
+        new: Op
         if isinstance(old, Condition):
             new = Condition(old.condition, values, loc=old.loc)
+        else:
+            new = Yield(values, loc=old.loc)
         old.erase()
         region.block.append(new)
 
