@@ -14,7 +14,18 @@ from .errors import NotIrText
 from .layout import LinearLayout
 from .location import SYNTHETIC, Location
 from .op import REGISTRY, IRError, Op
-from .types import DTYPES, BlockType, DType, PointerType, SharedType, Type
+from .types import (
+    DTYPES,
+    BlockType,
+    DescriptorType,
+    DType,
+    MBarriersType,
+    PendingType,
+    PointerType,
+    SharedType,
+    TensorMapType,
+    Type,
+)
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n]+|//[^\n]*)|(?P<string>"(?:[^"\\]|\\.)*")
@@ -277,25 +288,40 @@ class _Parser:
         word = self.take("word")
         if word in DTYPES:
             return DTYPES[word]
-        if word not in ("ptr", "block", "shared"):
+        if word == "tensor_map":
+            return TensorMapType()
+        if word not in ("ptr", "block", "shared", "descriptor", "mbarriers", "pending"):
             self.position -= 1
             raise self._error(f"expected a type, found {word!r}")
         self.expect("<")
-        if word == "ptr":
+        if word == "mbarriers":
+            barriers = MBarriersType(int(self.take("number")))
+            self.expect(">")
+            return barriers
+        if word in ("ptr", "pending"):
             element = self.type()
             self.expect(">")
-            if not isinstance(element, DType | PointerType):
-                raise self._error("a pointer points to scalars or pointers")
+            if word == "pending" and isinstance(element, BlockType):
+                return PendingType(element)
+            if word == "pending" or not isinstance(element, DType | PointerType):
+                raise self._error("a pointer points to scalars or pointers, a block is pending")
             return PointerType(element)
+        return self.shaped_type(word)
+
+    def shaped_type(self, word: str) -> Type:
+        """The rest of the type of a block, a buffer or a descriptor."""
         shape = tuple(int(n) for n in self.take("shape").split("x") if n)
         element = self.type()
         layout = self.layout() if self.accept(",") else None
+        depth = int(self.take("number")) if self.accept(",") else 1
         self.expect(">")
+        if word == "descriptor" and isinstance(element, DType):
+            return DescriptorType(shape, element)
         if word == "block" and isinstance(element, DType | PointerType):
             return BlockType(shape, element, layout)
         if layout is None or not isinstance(element, DType):
             raise self._error("a block has scalars or pointers, a buffer scalars and a layout")
-        return SharedType(shape, element, layout)
+        return SharedType(shape, element, layout, depth)
 
     def layout(self) -> LinearLayout:
         """The layout of an alias."""

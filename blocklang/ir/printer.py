@@ -16,13 +16,13 @@ of wrong IR can be read.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from .core import Block, Function, Module, Operation, Value
 from .layout import LinearLayout
 from .location import Location
 from .op import Op
-from .types import BlockType, DType, PointerType, SharedType, Type
+from .types import Type
 
 
 def print_module(module: Module, locations: bool = True) -> str:
@@ -187,7 +187,7 @@ class Printer:
             return quote(value)
         if isinstance(value, tuple | list):
             return f"[{', '.join(self.attribute(v) for v in value)}]"
-        if isinstance(value, DType | PointerType | BlockType | SharedType):
+        if isinstance(value, get_args(Type)):
             return self.type(value)
         if isinstance(value, LinearLayout):
             return self.layouts.setdefault(value, f"#layout{len(self.layouts)}")

@@ -1,4 +1,5 @@
-"""Types of IR values: scalars, pointers, blocks of them, and shared-memory buffers.
+"""Types of IR values: scalars, pointers, blocks of them, descriptors of tensors, shared-memory
+buffers and barriers.
 
 Types are immutable, hashable and compared by value. Integers carry signedness. A block's layout is
 None before `assign_layouts` and a LinearLayout on every block after it. The text of a type is its
@@ -187,34 +188,105 @@ class BlockType:
 
 @dataclass(frozen=True)
 class SharedType:
-    """A shared-memory buffer of `shape` elements; `layout` maps the bits of an element offset to
-    coordinates.
+    """A shared-memory buffer of `depth` slots with `shape` elements each; `layout` maps the bits of
+    an element offset within a slot to coordinates.
     """
 
     shape: tuple[int, ...]
     element: DType
     layout: LinearLayout
+    depth: int = 1
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes that one slot takes."""
+        return self.layout.in_size("offset") * self.element.bytes
 
     @property
     def bytes(self) -> int:
         """Bytes that the buffer takes."""
-        return self.layout.in_size("offset") * self.element.bytes
+        return self.depth * self.slot_bytes
 
     def __str__(self) -> str:
-        return f"shared<{'x'.join(map(str, self.shape))}x{self.element}, {self.layout}>"
+        depth = f", {self.depth}" if self.depth > 1 else ""
+        return f"shared<{'x'.join(map(str, self.shape))}x{self.element}, {self.layout}{depth}>"
 
 
-Type = DType | PointerType | BlockType | SharedType
+@dataclass(frozen=True)
+class DescriptorType:
+    """A tensor in global memory of which blocks of `shape` are loaded and stored."""
+
+    shape: tuple[int, ...]
+    element: DType
+
+    def __str__(self) -> str:
+        return f"descriptor<{'x'.join(map(str, self.shape))}x{self.element}>"
+
+
+@dataclass(frozen=True)
+class TensorMapType:
+    """A tensor as the tensor memory accelerator knows it: 128 bytes that the launcher encodes."""
+
+    def __str__(self) -> str:
+        return "tensor_map"
+
+
+@dataclass(frozen=True)
+class MBarriersType:
+    """`depth` barriers in shared memory."""
+
+    depth: int
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that they take."""
+        return 8 * self.depth
+
+    def __str__(self) -> str:
+        return f"mbarriers<{self.depth}>"
+
+
+@dataclass(frozen=True)
+class PendingType:
+    """A block that a warpgroup is still computing."""
+
+    block: BlockType
+
+    @property
+    def layout(self) -> LinearLayout | None:
+        """The layout of the block."""
+        return self.block.layout
+
+    def __str__(self) -> str:
+        return f"pending<{self.block}>"
+
+
+Type = (
+    DType
+    | PointerType
+    | BlockType
+    | SharedType
+    | DescriptorType
+    | TensorMapType
+    | MBarriersType
+    | PendingType
+)
 
 
 def element_type(type: Type) -> Element:
-    """The scalar or pointer type of one element; the type itself for scalars."""
-    return type.element if isinstance(type, BlockType | SharedType) else type
+    """The scalar or pointer type of one element; the type itself for scalars. Types that have no
+    elements are none that this is asked of.
+    """
+    if isinstance(type, PendingType):
+        return type.block.element
+    if isinstance(type, BlockType | SharedType | DescriptorType):
+        return type.element
+    return type  # type: ignore[return-value]
 
 
 def shape_of(type: Type) -> tuple[int, ...]:
-    """The shape of a block or buffer; () for scalars and pointers."""
-    return type.shape if isinstance(type, BlockType | SharedType) else ()
+    """The shape of a block, buffer or descriptor; () for all others."""
+    return type.shape if isinstance(type, BlockType | SharedType | DescriptorType) else ()
 
 
 def with_element(type: Type, element: Element) -> Type:

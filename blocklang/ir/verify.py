@@ -143,7 +143,7 @@ class _Verifier:
         )
         _require(not isinstance(op, ConvertLayout) or self.stage != "block", "no layouts yet", op)
         _require(
-            not isinstance(op, SharedAlloc | SharedAccess) or self.stage == "shared",
+            not isinstance(op, SharedAlloc | SharedAccess) or self.stage != "block",
             "no shared memory yet",
             op,
         )

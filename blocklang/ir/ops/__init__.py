@@ -1,11 +1,23 @@
 """All ops of the IR, one file a family. Importing this package fills `op.REGISTRY`."""
 
-from . import control, debug, elementwise, memory, program, reduce, shape, shared
+from . import (
+    asynchronous,
+    control,
+    debug,
+    descriptor,
+    dot,
+    elementwise,
+    memory,
+    program,
+    reduce,
+    shape,
+    shared,
+)
 from .control import Call, Condition, For, If, Return, While, Yield
 from .program import Arange, Assume, Constant, Hint, NumPrograms, ProgramId, Splat
 
 __all__ = [
     "Arange", "Assume", "Call", "Condition", "Constant", "For", "Hint", "If", "NumPrograms",
-    "ProgramId", "Return", "Splat", "While", "Yield", "control", "debug", "elementwise", "memory",
-    "program", "reduce", "shape", "shared",
+    "ProgramId", "Return", "Splat", "While", "Yield", "asynchronous", "control", "debug",
+    "descriptor", "dot", "elementwise", "memory", "program", "reduce", "shape", "shared",
 ]  # fmt: skip
