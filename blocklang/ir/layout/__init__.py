@@ -16,6 +16,7 @@ from .shared import (
     shared_access,
     shared_linear,
     shared_swizzled,
+    shared_tile,
 )
 from .swizzle import OptimalShared, optimal_shared
 from .tensor_core import dot_operand, mma_accumulator, wgmma_accumulator, wgmma_operand_a
@@ -45,6 +46,7 @@ __all__ = [
     "shared_access",
     "shared_linear",
     "shared_swizzled",
+    "shared_tile",
     "sliced",
     "wgmma_accumulator",
     "wgmma_operand_a",

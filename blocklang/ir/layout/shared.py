@@ -52,6 +52,37 @@ def shared_swizzled(
 
 
 @lru_cache(maxsize=1024)
+def shared_tile(
+    shape: tuple[int, ...], order: tuple[int, ...], element_bits: int, swizzle: int
+) -> LinearLayout:
+    """Return the layout in which the tensor memory accelerator writes a block and wgmma reads it.
+
+    Rows of `swizzle` bytes (of the whole axis `order[0]` where it is 0 or the axis shorter) follow
+    each other along the other axes, `order[1]` first; behind these panels come those further along
+    `order[0]`. Within 8 (4, 2) rows of 128 (64, 32) bytes, 16-byte pieces are XORed with the row.
+    """
+    fastest = order[0]
+    piece = 128 // element_bits
+    width = min(8 * swizzle // element_bits or shape[fastest], shape[fastest])
+    rows = max(width // piece, 1)
+    bases: list[list[int]] = []
+    for size, axis, step in ((width, fastest, 1), *((shape[a], a, 1) for a in order[1:])):
+        for bit in range(log2(size)):
+            basis = [0] * len(shape)
+            basis[axis] = step << bit
+            if swizzle and axis == order[1] and axis != fastest:
+                # Rows of less than 128 bytes share a 128-byte line; the pattern moves on with it.
+                line = (1 << bit) * width * element_bits // 1024
+                basis[fastest] = line % rows * piece
+            bases.append(basis)
+    for bit in range(log2(shape[fastest] // width)):
+        basis = [0] * len(shape)
+        basis[fastest] = width << bit
+        bases.append(basis)
+    return LinearLayout((("offset", tuple(map(tuple, bases))),), tuple(shape))
+
+
+@lru_cache(maxsize=1024)
 def _offsets(registers: LinearLayout, shared: LinearLayout) -> dict[str, tuple[int, ...]]:
     """Return, per in-dim of the register layout, the offset that each of its bits adds."""
     if registers.shape != shared.shape:

@@ -15,9 +15,9 @@ class Dot(Op, mnemonic="dot"):
 
     `precision` says how f32 operands are rounded: "tf32" once, "tf32x3" as a sum of three
     products, "ieee" not at all. At most `max_imprecise` products of 8-bit floats are summed in the
-    tensor core's own accumulator before they join `acc` (0: any number). `instruction` and
-    `layout`, that of the result, are the choice of `map_dot`; with "wgmma" `b`, and `a` too unless
-    it is a block, lie in shared memory.
+    tensor core's own accumulator before they join `acc` (0: any number). `instruction`, `warps`
+    (along M and N) and `layout`, that of the result, are the choice of `map_dot`; with "wgmma" `b`,
+    and `a` too unless it is a block, lie in shared memory.
     """
 
     a: Value = operand()
@@ -26,6 +26,7 @@ class Dot(Op, mnemonic="dot"):
     precision: str = attribute(default="tf32")  # tf32, tf32x3, ieee
     max_imprecise: int = attribute(default=0)
     instruction: str = attribute(default="")  # "", wgmma, mma, fma
+    warps: tuple[int, ...] = attribute(default=())
     layout: LinearLayout | None = attribute(default=None)
     result = output()
 

@@ -5,7 +5,7 @@ Threads run along the dimension in which addresses are contiguous, each with up 
 that are left over, and then warps, go to the other dimensions, so that a row is held by as few
 warps as possible (its reductions then need no shared memory). Accesses of one shape and order
 share a layout, since a conversion between them would cost more; its vector is the one with which
-all of them together need the fewest wavefronts. The choice is the attribute `layout` of the op;
+all of them together need the fewest wavefronts, those in loops counting for several. The choice is the attribute `layout` of the op;
 `assign_layouts` makes it true.
 """
 
@@ -19,6 +19,7 @@ from typing import ClassVar
 from blocklang.ir.analysis.axis import AxisAnalysis, analyze_axes
 from blocklang.ir.core import Function, Module
 from blocklang.ir.layout import WARP_SIZE, LinearLayout, blocked
+from blocklang.ir.ops.control import For, While
 from blocklang.ir.ops.memory import MemoryAccess
 from blocklang.ir.types import BlockType, element_type
 
@@ -28,6 +29,8 @@ MAX_ACCESS_BYTES = 16
 WAVEFRONT_BYTES = 128
 ISSUE_COST = 0.25
 """An instruction's own cost, in wavefronts."""
+TRIPS = 8
+"""How often the body of a loop is taken to run."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,11 @@ def _choose_layouts(function: Function) -> None:
         groups.setdefault((_shape(op), _order(op, axes)), []).append(op)
     for (shape, order), group in groups.items():
         usable = [
-            (_vector(op, axes, order[0], num_warps), element_type(op.accessed).bytes)
+            (
+                _vector(op, axes, order[0], num_warps),
+                element_type(op.accessed).bytes,
+                TRIPS ** _loop_depth(op),
+            )
             for op in group
         ]
         vector = cheapest_vector(usable)
@@ -62,9 +69,9 @@ def _choose_layouts(function: Function) -> None:
             op.layout = row_layout(shape, order, vector, num_warps)
 
 
-def cheapest_vector(accesses: Sequence[tuple[int, int]]) -> int:
+def cheapest_vector(accesses: Sequence[tuple[int, int, int]]) -> int:
     """The number of consecutive elements that threads should hold, for accesses (widest vector,
-    bytes an element).
+    bytes an element, how often they run).
 
     A warp's access takes one wavefront for each 128 bytes that it spans, touched or not, and an
     issue slot. A thread with more elements than an access can move at once needs several, which
@@ -73,15 +80,24 @@ def cheapest_vector(accesses: Sequence[tuple[int, int]]) -> int:
 
     def cost(vector: int) -> float:
         total = 0.0
-        for widest, size in accesses:
-            instructions = 1 / min(vector, widest)
+        for widest, size, times in accesses:
+            instructions = times / min(vector, widest)
             total += instructions * (
                 max(1.0, vector * size * WARP_SIZE / WAVEFRONT_BYTES) + ISSUE_COST
             )
         return total
 
-    candidates = [1 << bit for bit in range(max(v for v, _ in accesses).bit_length())]
+    candidates = [1 << bit for bit in range(max(v for v, _, _ in accesses).bit_length())]
     return min(candidates, key=lambda vector: (cost(vector), -vector))
+
+
+def _loop_depth(op: MemoryAccess) -> int:
+    """How many loops the access stands in."""
+    depth, holder = 0, op.parent_op
+    while holder is not None:
+        depth += isinstance(holder, For | While)
+        holder = holder.parent_op
+    return depth
 
 
 def _shape(op: MemoryAccess) -> tuple[int, ...]:
