@@ -128,7 +128,6 @@ class CompiledKernel:
             device=self.device,
             shared_bytes=self.metadata["shared_bytes"],
             line_info=self.options.line_info,
-            buffers=[(place, size) for place, size in self.metadata["buffers"]],
         )
 
     @cached_property

@@ -18,13 +18,12 @@ from blocklang.runtime.errors import (
     NoDeviceError,
     NoDriverError,
     ProgramError,
-    SharedMemoryError,
 )
 
 from .arguments import EnvironmentProblem, ExitCode, UsageError
 
 # Launches that failed although they were asked for in the right way.
-_KERNEL_FAILURES = (CudaError, ModuleLoadError, ProgramError, SharedMemoryError)
+_KERNEL_FAILURES = (CudaError, ModuleLoadError, ProgramError)
 
 
 def describe(error: BaseException) -> tuple[ExitCode, str]:

@@ -93,25 +93,6 @@ class GridError(LaunchError, ValueError):
     code = "BL510"
 
 
-class SharedMemoryError(LaunchError, ValueError):
-    """The kernel needs more shared memory than one block can have on this GPU."""
-
-    code = "BL511"
-
-    def __init__(
-        self, kernel: str, needed: int, available: int, buffers: Sequence[tuple[str, int]] = ()
-    ) -> None:
-        largest_first = sorted(buffers, key=lambda buffer: -buffer[1])
-        listed = "; ".join(f"{name}: {size} bytes" for name, size in largest_first)
-        super().__init__(
-            f"{kernel} needs {needed} bytes of shared memory in a block; this GPU has {available}"
-            + (f" (asked for by {listed})" if listed else ""),
-            "use smaller blocks or fewer pipeline stages (num_stages)",
-        )
-        self.needed = needed
-        self.available = available
-
-
 class CudaError(LaunchError, RuntimeError):
     """The CUDA driver refused a call; `name` and `number` are its own, such as
     CUDA_ERROR_OUT_OF_MEMORY and 2."""

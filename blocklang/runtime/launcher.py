@@ -87,6 +87,15 @@ class Launcher:
     def __getitem__(self, grid: Any) -> Callable[..., Any]:
         return MethodType(self.run, grid)
 
+    def specialise(self, named: Mapping[str, Any]) -> Specialisation:
+        """What a launch with these arguments and options, by name, is compiled for; names that are
+        neither are left to the launch.
+        """
+        values = tuple(named.get(p.name, p.default) for p in self.parameters)
+        arguments, facts = self._look_at(values)
+        options = {name: named.get(name, default) for name, default in self.options.items()}
+        return Specialisation(self._place(arguments), tuple(facts), tuple(options.items()))
+
     def _generate(self) -> Callable[..., Any]:
         """Make `run(grid, *parameters, **options)` from source text."""
         names = [parameter.name for parameter in self.parameters]
@@ -183,12 +192,13 @@ def {mark}launch({", ".join(signature)}):
         return arguments, facts
 
     def _missing(self, parameter: Parameter) -> LaunchError:
+        help_ = f"pass {parameter.name}=..., or give it a default"
         if parameter.constexpr:
             return MissingConstexprError(
                 f"{self.name} needs a value for the compile-time parameter {parameter.name!r}",
-                f"pass {parameter.name}=..., or give it a default",
+                help_,
             )
-        return MissingArgumentError(f"{self.name} needs an argument for {parameter.name!r}")
+        return MissingArgumentError(f"{self.name} needs an argument for {parameter.name!r}", help_)
 
     def _place(self, arguments: Sequence[Argument | None]) -> int:
         """Where the arrays are: a GPU's number or HOST. Without arrays: a GPU if there is one."""

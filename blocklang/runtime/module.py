@@ -7,13 +7,12 @@ driver, is the way without ptxas; see `codegen/nvptx/assembler.py` for the other
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from blocklang.runtime import cuda
-from blocklang.runtime.errors import CudaError, LaunchError, ModuleLoadError, SharedMemoryError
+from blocklang.runtime.errors import CudaError, LaunchError, ModuleLoadError
 
 _LOG_BYTES = 64 * 1024
 # Above this size a kernel must ask for its dynamic shared memory.
@@ -43,18 +42,6 @@ class Function:
     resources: FunctionResources
     log: str
 
-    def active_blocks(self, threads: int) -> int:
-        """How many blocks of `threads` threads one multiprocessor can hold at a time."""
-        with cuda.pushed(self.context):
-            return int(
-                cuda.call(
-                    "cuOccupancyMaxActiveBlocksPerMultiprocessor",
-                    self.handle,
-                    threads,
-                    self.shared_bytes,
-                )
-            )
-
 
 def load(
     image: bytes | str,
@@ -63,25 +50,18 @@ def load(
     device: int,
     shared_bytes: int = 0,
     line_info: bool = False,
-    buffers: Sequence[tuple[str, int]] = (),
 ) -> Function:
     """Load the kernel `name` from a cubin (bytes) or from PTX (str, assembled by the driver).
 
-    `shared_bytes` is its dynamic shared memory, allowed here up to the GPU's limit; `buffers` are
-    the names and sizes that explain it in the error. Raises ModuleLoadError, SharedMemoryError.
+    `shared_bytes` is its dynamic shared memory; the compiler has seen to it that the GPU has as
+    much. Raises ModuleLoadError, and CudaError where the driver refuses anything else.
     """
-    available = cuda.device(device).shared_bytes_per_block
-    if shared_bytes > available:
-        raise SharedMemoryError(name, shared_bytes, available, buffers)
     with cuda.activated(device) as context:
         module, log = _load_module(image, name, device, line_info)
         try:
             handle = cuda.call("cuModuleGetFunction", module, name.encode())
             resources = _resources(handle)
-            needed = shared_bytes + resources.static_shared_bytes
-            if needed > available:
-                raise SharedMemoryError(name, needed, available, buffers)
-            if needed > _SHARED_BYTES_WITHOUT_ASKING:
+            if shared_bytes + resources.static_shared_bytes > _SHARED_BYTES_WITHOUT_ASKING:
                 key = _function_attribute("MAX_DYNAMIC_SHARED_SIZE_BYTES")
                 cuda.call("cuFuncSetAttribute", handle, key, shared_bytes)
         except LaunchError:

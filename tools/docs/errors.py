@@ -69,7 +69,7 @@ def pinned() -> dict[str, Path]:
 
 
 def launch_errors() -> str:
-    """The errors of launches: code, class, meaning, and an example where a CPU gives one."""
+    """The errors of launches: code, class, meaning, and an example."""
     classes = sorted(_subclasses(LaunchError), key=lambda c: c.code)
     rows = []
     parts = []
@@ -77,10 +77,9 @@ def launch_errors() -> str:
         bases = [b.__name__ for b in each.__mro__ if b.__module__ == "builtins"]
         also = next((b for b in bases if b not in ("Exception", "object")), "")
         meaning = paragraphs(inspect.cleandoc(each.__doc__ or ""))[0].replace("\n", " ")
-        name = f"[{each.code}](#{anchor(each)})" if each.code in pinned() else each.code
+        name = f"[{each.code}](#{anchor(each)})"
         rows.append((name, f"`{each.__name__}`", f"`{also}`" if also else "", meaning))
-        if each.code in pinned():
-            parts += [f"### {each.code} {each.__name__}", "", *_example(each.code)]
+        parts += [f"### {each.code} {each.__name__}", "", *_example(each.code)]
     return table(("Code", "Class", "Also a", "Meaning"), rows) + "\n" + "\n".join(parts)
 
 

@@ -16,3 +16,4 @@ def act():
 
 # expected:
 # error[BL504]: scale needs an argument for 'factor'
+#   help: pass factor=..., or give it a default
