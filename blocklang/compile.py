@@ -112,6 +112,20 @@ def pass_manager() -> PassManager:
     return PassManager(dump=environment.DUMP.get(), check=environment.CHECK.get())
 
 
+def address(module: Module, target: Target, options: Options) -> tuple[str, str]:
+    """The text of `module` (block IR as the front end made it), and the key under which the cache
+    has what it compiles to: two kernels of one key are the same in every respect.
+    """
+    module.kernel.attributes.update(num_warps=options.num_warps, num_stages=options.num_stages)
+    text = print_module(module)
+    assembler_version = ""
+    if isinstance(target, GpuTarget) and (tool := ptxas()) is not None:
+        assembler_version = assembler.version(tool)
+    return text, cache.key(
+        text, repr(target), options.text, _compiler(), llvm.version(), assembler_version
+    )
+
+
 def compile_module(
     module: Module, target: Target, options: Options, passes: PassManager | None = None
 ) -> dict[str, bytes]:
@@ -123,15 +137,7 @@ def compile_module(
     from the cache, so that everything can be observed. Raises CompileError for what the target
     cannot do.
     """
-    kernel = module.kernel
-    kernel.attributes.update(num_warps=options.num_warps, num_stages=options.num_stages)
-    text = print_module(module)
-    assembler_version = ""
-    if isinstance(target, GpuTarget) and (tool := ptxas()) is not None:
-        assembler_version = assembler.version(tool)
-    key = cache.key(
-        text, repr(target), options.text, _compiler(), llvm.version(), assembler_version
-    )
+    text, key = address(module, target, options)
     store = cache.Cache()
     files = _load(store, key) if passes is None else None
     if files is None:

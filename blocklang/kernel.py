@@ -120,33 +120,65 @@ class JitFunction:
         bound = bind_signature(tree, signature or {}, constexprs or {})
         return self._compile(bound, target, HOST, options, passes)
 
-    def _compile_specialisation(self, specialisation: Specialisation) -> Any:
+    def specialise(self, arguments: Mapping[str, Any]) -> Specialisation:
+        """What a launch with these arguments and options, by name, is compiled for.
+
+        Raises LaunchError where they do not fit the parameters.
+        """
+        found: Specialisation = self._launcher.specialise(arguments)
+        return found
+
+    def address(self, specialisation: Specialisation) -> str:
+        """The key under which the disk cache has, or would have, the kernel compiled for this:
+        a hash of its IR, its options, the target and the compiler. Raises CompileError.
+        """
+        from blocklang.compile import address, parse_target
+
+        bound, target = self._bind(specialisation)
+        options = self._options(dict(specialisation.options))
+        return address(self._lower(bound, options), parse_target(target), options)[1]
+
+    def _bind(self, specialisation: Specialisation) -> tuple[Any, str]:
         from blocklang.runtime import cuda
         from blocklang.signature import bind_facts
 
         target = (
             "cpu" if specialisation.device == HOST else cuda.device(specialisation.device).target
         )
-        bound = bind_facts(self.__blocklang_function__, specialisation.arguments)
+        return bind_facts(self.__blocklang_function__, specialisation.arguments), target
+
+    def _compile_specialisation(self, specialisation: Specialisation) -> Any:
+        bound, target = self._bind(specialisation)
         return self._compile(bound, target, specialisation.device, dict(specialisation.options))
+
+    def _options(self, given: dict[str, Any]) -> Options:
+        unknown = set(given) - set(DEFAULTS)
+        if unknown:
+            raise UnknownCompileOption(name=min(unknown), known=", ".join(DEFAULTS))
+        return Options(**{"debug": self._debug or environment.DEBUG.get(), **given})
+
+    def _lower(self, bound: Any, options: Options) -> Any:
+        from blocklang.frontend.lower import lower_kernel
+
+        return lower_kernel(
+            self.__blocklang_function__,
+            bound.types,
+            bound.facts,
+            bound.constexprs,
+            {"debug": options.debug},
+        )
 
     def _compile(
         self, bound: Any, target: str, device: int, options: dict[str, Any], passes: Any = None
     ) -> Any:
         from blocklang.compile import compile_module, parse_target
         from blocklang.compiled import CompiledKernel
-        from blocklang.frontend.lower import lower_kernel
         from blocklang.frontend.unparse import unparse
 
-        unknown = set(options) - set(DEFAULTS)
-        if unknown:
-            raise UnknownCompileOption(name=min(unknown), known=", ".join(DEFAULTS))
-        chosen = Options(**{"debug": self._debug or environment.DEBUG.get(), **options})
+        chosen = self._options(options)
         tree = self.__blocklang_function__
         with passes.measure("types and IR") if passes else nullcontext():
-            module = lower_kernel(
-                tree, bound.types, bound.facts, bound.constexprs, {"debug": chosen.debug}
-            )
+            module = self._lower(bound, chosen)
         where = parse_target(target)
         files = compile_module(module, where, chosen, passes)
         texts = {"source": tree.source.encode()}
