@@ -24,9 +24,7 @@ from blocklang.errors import (
 from blocklang.frontend import syntax
 from blocklang.frontend.constexpr import constexpr
 from blocklang.ir.types import DType, PointerType, Type, dtype, is_dtype_spelling
-from blocklang.runtime.specialise import ArgumentFacts
-
-ALIGNMENT = 16
+from blocklang.runtime.specialise import DIVISOR, ArgumentFacts
 
 
 @dataclass
@@ -120,7 +118,7 @@ def bind_facts(tree: syntax.Function, arguments: Sequence[ArgumentFacts]) -> Bou
         else:
             element = dtype(facts.dtype)
             bound.types[name] = PointerType(element) if facts.kind == "array" else element
-            bound.facts[name] = {"divisible": ALIGNMENT} if facts.divisible_by_16 else {}
+            bound.facts[name] = {"divisible": DIVISOR} if facts.divisible_by_16 else {}
     for parameter in tree.parameters:
         _check_declared(parameter, bound)
     return bound
@@ -142,7 +140,7 @@ def _check_declared(parameter: syntax.Parameter, bound: Bound) -> None:
                 name=name,
                 divisor=divisible,
                 what="an aligned array" if is_pointer else "a multiple",
-                most=ALIGNMENT,
+                most=DIVISOR,
             )
         bound.facts[name]["divisible"] = max(known, divisible)
 

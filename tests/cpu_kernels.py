@@ -5,47 +5,37 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy
 
 from blocklang.codegen.cpu import CpuCode, compile_cpu, host_target
-from blocklang.codegen.lower import is_native
 from blocklang.codegen.targets import CpuTarget
-from blocklang.frontend.lower import declared_types, lower_kernel
+from blocklang.compile import simplify
+from blocklang.frontend.lower import lower_kernel
 from blocklang.frontend.text import load_text
 from blocklang.ir.core import Module
 from blocklang.ir.evaluate import evaluate
 from blocklang.ir.parser import parse
-from blocklang.ir.passes.canonicalize import Canonicalize
-from blocklang.ir.passes.cse import CommonSubexpressionElimination
-from blocklang.ir.passes.dce import DeadCodeElimination
-from blocklang.ir.passes.expand_math import ExpandMath
-from blocklang.ir.passes.inline import Inline
-from blocklang.ir.passes.licm import LoopInvariantCodeMotion
 from blocklang.ir.passes.manager import PassManager
 from blocklang.ir.printer import print_module
 from blocklang.runtime.cpu import HostFunction
+from blocklang.signature import bind_signature
 
 
 def lower(text: str, **constexprs: Any) -> Module:
     """The block IR of the last kernel of a `.bl` text."""
     scope = load_text(text, "kernel.bl")
     kernel = [f for f in scope.values() if getattr(f, "is_kernel", False)][-1]
-    return lower_kernel(kernel, declared_types(kernel), constexprs=constexprs)
+    bound = bind_signature(kernel, {}, constexprs)
+    return lower_kernel(kernel, bound.types, constexprs=bound.constexprs)
 
 
 def compile_module(module: Module, target: CpuTarget | None = None) -> CpuCode:
     """Compile a copy of `module`."""
     copy = parse(print_module(module))
     target = target or host_target()
-    passes = [
-        Inline(), Canonicalize(), CommonSubexpressionElimination(),
-        ExpandMath(partial(is_native, target)), Canonicalize(), CommonSubexpressionElimination(),
-        LoopInvariantCodeMotion(), DeadCodeElimination(),
-    ]  # fmt: skip
-    PassManager().run(copy, passes)
+    PassManager().run(copy, simplify(target))
     return compile_cpu(parse(print_module(copy)), target)
 
 

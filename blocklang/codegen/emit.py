@@ -24,7 +24,13 @@ from .lower import find_lowering
 from .targets import Target
 
 _SCALARS = {"f16": "half", "bf16": "bfloat", "f32": "float", "f64": "double"}
-_SUFFIXES = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64"}
+_SUFFIXES = {scalar: name for name, scalar in _SCALARS.items()} | {"ptr": "p0"}
+
+
+def overload(scalar: str, lanes: int | None) -> str:
+    """The suffix of an intrinsic's name for an LLVM scalar, or vectors of it: `f32`, `v4p0`."""
+    suffix = _SUFFIXES.get(scalar, scalar)
+    return suffix if lanes is None else f"v{lanes}{suffix}"
 
 
 class Emitter:
@@ -160,9 +166,8 @@ class Emitter:
     def intrinsic(self, name: str, type: Type, *operands: str) -> str:
         """Calls an LLVM intrinsic that is overloaded on one type, on whole vectors."""
         kind, scalar, lanes = self.type(type), self.scalar_type(type), self.lanes(type)
-        suffix = _SUFFIXES.get(scalar, scalar)
-        full = f"{name}.{suffix}" if lanes is None else f"{name}.v{lanes}{suffix}"
-        flags = "contract " if self.contract and scalar in _SUFFIXES else ""
+        full = f"{name}.{overload(scalar, lanes)}"
+        flags = "contract " if self.contract and scalar in _SCALARS.values() else ""
         return self.emit(
             f"call {flags}{kind} @{full}({', '.join(f'{kind} {o}' for o in operands)})"
         )

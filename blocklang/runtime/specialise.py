@@ -22,6 +22,9 @@ class _Missing:
 
 MISSING: Final = _Missing()
 
+DIVISOR: Final = 16
+"""Code relies on addresses and integers being divisible by this, or on nothing; as in Triton."""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -85,7 +88,7 @@ def argument_facts(parameter: Parameter, argument: Argument, kernel: str) -> Arg
         dtype = _declared_dtype(parameter, argument, kernel)
     if argument.kind == "array":
         aligned = parameter.specialize and parameter.specialize_alignment
-        return ArgumentFacts("array", dtype, aligned and argument.value % 16 == 0)
+        return ArgumentFacts("array", dtype, aligned and argument.value % DIVISOR == 0)
     if argument.kind == "none":
         return ArgumentFacts("none")
     if dtype == "i1":
@@ -93,7 +96,7 @@ def argument_facts(parameter: Parameter, argument: Argument, kernel: str) -> Arg
     if dtype not in _INTEGER_RANGES:
         return ArgumentFacts("float", dtype)
     value, specialize = argument.value, parameter.specialize
-    divisible = specialize and parameter.specialize_alignment and value % 16 == 0
+    divisible = specialize and parameter.specialize_alignment and value % DIVISOR == 0
     return ArgumentFacts("integer", dtype, divisible, specialize and value == 1)
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from blocklang.frontend.lower import declared_types, lower_kernel
+from blocklang.frontend.lower import lower_kernel
 from blocklang.frontend.text import load_file
 from blocklang.ir.parser import parse
 from blocklang.ir.printer import print_module
+from blocklang.signature import bind_signature
 
 FOLDER = Path(__file__).parent / "lower"
 MARK = "# expected:"
@@ -21,7 +22,7 @@ def test_block_ir(path: Path, bless: bool) -> None:
     source, _, comment = text.partition(f"\n{MARK}\n")
     expected = "\n".join(line.removeprefix("#")[1:] for line in comment.splitlines())
     (kernel,) = load_file(path).kernels.values()
-    module = lower_kernel(kernel, declared_types(kernel))
+    module = lower_kernel(kernel, bind_signature(kernel, {}, {}).types)
     assert print_module(parse(print_module(module))) == print_module(module)
     actual = print_module(module, locations=False).rstrip()
     if bless and actual != expected:

@@ -9,13 +9,14 @@ import numpy
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from blocklang.frontend.lower import declared_types, lower_kernel
+from blocklang.frontend.lower import lower_kernel
 from blocklang.frontend.text import load_text
 from blocklang.ir.core import Module
 from blocklang.ir.diagnostics import CompileError, UserError
 from blocklang.ir.evaluate import evaluate
 from blocklang.ir.parser import parse
 from blocklang.ir.printer import print_module
+from blocklang.signature import bind_signature
 
 VARIABLES = ("a", "b", "c")
 SIZE = 64
@@ -27,7 +28,7 @@ SETTINGS = settings(
 def compiled(source: str) -> Module:
     """The verified module of the only kernel of a `.bl` text; its text can be read back."""
     (kernel,) = load_text(source).kernels.values()
-    module = lower_kernel(kernel, declared_types(kernel))
+    module = lower_kernel(kernel, bind_signature(kernel, {}, {}).types)
     assert print_module(parse(print_module(module))) == print_module(module)
     return module
 

@@ -10,16 +10,14 @@ from typing import Any
 import numpy
 import pytest
 
+from blocklang.codegen.targets import CpuTarget, gpu_target
+from blocklang.compile import simplify
 from blocklang.ir.core import Module
 from blocklang.ir.evaluate import evaluate_function
 from blocklang.ir.ops.elementwise import Maximum, Minimum
 from blocklang.ir.parser import parse
 from blocklang.ir.passes.canonicalize import CANONICALIZATIONS, Canonicalize
-from blocklang.ir.passes.cse import CommonSubexpressionElimination
-from blocklang.ir.passes.dce import DeadCodeElimination
-from blocklang.ir.passes.expand_math import ExpandMath
 from blocklang.ir.passes.inline import Inline
-from blocklang.ir.passes.licm import LoopInvariantCodeMotion
 from blocklang.ir.passes.manager import Pass
 from blocklang.ir.passes.strength_reduction import StrengthReduction
 from blocklang.ir.printer import print_module
@@ -28,15 +26,18 @@ from blocklang.ir.verify import verify
 
 from .random_kernels import Author, inputs
 
-PASSES: list[Pass] = [
-    Canonicalize(),
-    CommonSubexpressionElimination(),
-    DeadCodeElimination(),
-    LoopInvariantCodeMotion(),
-    StrengthReduction(),
-    ExpandMath(),
-    Inline(),
-]
+OLD_TARGETS = gpu_target("sm_75"), CpuTarget("", "x86_64", "", vector_bits=128)
+"""Those that lack the most, so that `expand-math` has much to do."""
+
+PASSES: list[Pass] = list(
+    dict.fromkeys(
+        [
+            *(each for target in OLD_TARGETS for each in simplify(target)),
+            # It comes last in the pipeline, but needs no layouts.
+            StrengthReduction(),
+        ]
+    )
+)
 
 
 def results(module: Module, seed: int) -> list[Any]:

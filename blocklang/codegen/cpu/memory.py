@@ -7,6 +7,7 @@ no alignment.
 
 from __future__ import annotations
 
+from blocklang.codegen.emit import overload
 from blocklang.codegen.lower import lowers
 from blocklang.ir.ops.memory import Load, Store
 from blocklang.ir.types import PointerType, Type, element_type, i1
@@ -15,7 +16,6 @@ from .emitter import CpuEmitter, Lanes, uniform
 from .places import ZERO, Place
 from .plan import Buffer
 
-_SUFFIXES = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64", "ptr": "p0"}
 EVERYWHERE = uniform("true")
 """The mask of an access without one."""
 
@@ -89,7 +89,7 @@ def load(
     else:
         rest = _to_memory(e, e.vector(other, type), vector, type)
     masks = f"<{e.width} x i1> {e.vector(mask, i1)}"
-    suffix = f"v{e.width}{_SUFFIXES.get(kind, kind)}"
+    suffix = overload(kind, e.width)
     if pointer.stride == 1:
         call = (
             f"@llvm.masked.load.{suffix}.p0(ptr align 1 {pointer.text}, {masks}, {vector} {rest})"
@@ -141,7 +141,7 @@ def store(e: CpuEmitter, type: Type, pointer: Lanes, mask: Lanes, value: Lanes) 
         e.line(f"store {vector} {text}, ptr {pointer.text}, align 1")
         return
     masks = f"<{e.width} x i1> {e.vector(mask, i1)}"
-    suffix = f"v{e.width}{_SUFFIXES.get(kind, kind)}"
+    suffix = overload(kind, e.width)
     if pointer.stride == 1:
         where = f"ptr align 1 {pointer.text}"
         e.line(f"call void @llvm.masked.store.{suffix}.p0({vector} {text}, {where}, {masks})")
