@@ -19,7 +19,7 @@ from blocklang.ir.verify import verify
 from . import emission, syntax
 from .errors.names import MissingArgument
 from .errors.syntax import NestedTooDeeply
-from .errors.types import KernelReturnsValue, WrongArgumentType
+from .errors.types import KernelReturnsValue
 from .lower_calls import Calls, State
 from .lower_expressions import Expressions
 from .lower_loops import Loops
@@ -97,30 +97,6 @@ def lower_kernel(
     _remove_unused(module)
     verify(module)
     return module
-
-
-def declared_types(function: syntax.Function) -> dict[str, Type]:
-    """The types that the signature of a `.bl` kernel states, for parameters that have one.
-
-    Raises WrongArgumentType where an annotation is no type.
-    """
-    session = emission.Session(core.Module(), {})
-    lowering = FunctionLowering(session, State(), function)
-    types: dict[str, Type] = {}
-    for parameter in function.parameters:
-        if parameter.annotation is None or parameter.is_constexpr:
-            continue
-        type = lowering.evaluate(parameter.annotation)
-        if not isinstance(type, DType | PointerType):
-            raise WrongArgumentType(
-                parameter.annotation.location,
-                what=f"the type of '{parameter.name}'",
-                expected="a dtype or a pointer",
-                found=describe(type),
-                instead="write, for example, f32 or *f32",
-            )
-        types[parameter.name] = type
-    return types
 
 
 def _bind(
