@@ -137,6 +137,75 @@ def layernorm_persistent(
 
 
 @blocklang.jit
+def layernorm_resident(
+    x, y, w, b, mean_out, rstd_out, row_stride, rows, n, eps, PIECES: bl.constexpr
+):
+    """A few programs that stay, for rows whose alignment changes from row to row.
+
+    Row r + ALIGN is aligned as row r is. Where the number of programs is a multiple of ALIGN, as it
+    has to be, all rows of a program are therefore aligned alike, and are cut alike: COUNT blocks
+    from the first multiple of ALIGN elements on, which are moved 16 bytes at a time and need no
+    masks; and what is left at both ends, at most EDGE elements that are moved one by one. The
+    weights are read once, in the same pieces, and stay in registers; the next row is on its way
+    while this one is normalized. `pieces` chooses the sizes.
+    """
+    ALIGN, BLOCK, COUNT, EDGE, THREADS = PIECES
+    first = bl.program_id(0).to(bl.int64)
+    if first >= rows:
+        return
+    start = first * row_stride
+    lead = ((ALIGN - start % ALIGN) % ALIGN).to(bl.int32)
+    begin = bl.multiple_of(start + lead, ALIGN)
+    cols = bl.arange(0, BLOCK)
+    g, h, following = (), (), ()
+    for block in bl.static_range(COUNT):
+        at = block * BLOCK + cols
+        g += (bl.load(w + lead + at).to(bl.float32),)
+        h += (bl.load(b + lead + at).to(bl.float32),)
+        following += (bl.load(x + begin + at),)
+    outer = bl.arange(0, EDGE)
+    inside = outer < n - COUNT * BLOCK
+    outer = bl.where(outer < lead, outer, outer + COUNT * BLOCK)
+    edge_g = bl.load(w + outer, mask=inside, other=0.0).to(bl.float32)
+    edge_h = bl.load(b + outer, mask=inside, other=0.0).to(bl.float32)
+    edge_following = bl.load(x + start + outer, mask=inside, other=0.0)
+    scale = 1.0 / n
+    for row in range(first, rows, bl.num_programs(0)):
+        u, v = edge_following.to(bl.float32), ()
+        total = bl.zeros((BLOCK,), bl.float32)
+        for block in bl.static_range(COUNT):
+            v += (following[block].to(bl.float32),)
+            total += v[block]
+        # After its last row a program reads that one again, which it will not use.
+        ahead = row + bl.num_programs(0)
+        start = bl.where(ahead < rows, ahead, row) * row_stride
+        begin = bl.multiple_of(start + lead, ALIGN)
+        following = ()
+        for block in bl.static_range(COUNT):
+            following += (bl.load(x + begin + block * BLOCK + cols),)
+        edge_following = bl.load(x + start + outer, mask=inside, other=0.0)
+        # One sum a thread, of both kinds of elements, before threads meet.
+        each = bl.sum(bl.reshape(u, (EDGE // THREADS, THREADS)), axis=0)
+        each += bl.sum(bl.reshape(total, (THREADS, BLOCK // THREADS)), axis=1)
+        mean = bl.sum(each, axis=0) * scale
+        u = bl.where(inside, u - mean, 0.0)
+        total = bl.zeros((BLOCK,), bl.float32)
+        for block in bl.static_range(COUNT):
+            total += (v[block] - mean) * (v[block] - mean)
+        each = bl.sum(bl.reshape(u * u, (EDGE // THREADS, THREADS)), axis=0)
+        each += bl.sum(bl.reshape(total, (THREADS, BLOCK // THREADS)), axis=1)
+        rstd = bl.rsqrt(bl.sum(each, axis=0) * scale + eps)
+        bl.store(mean_out + row, mean)
+        bl.store(rstd_out + row, rstd)
+        start = row * row_stride
+        bl.store(y + start + outer, u * rstd * edge_g + edge_h, mask=inside)
+        begin = bl.multiple_of(start + lead, ALIGN)
+        for block in bl.static_range(COUNT):
+            result = (v[block] - mean) * rstd * g[block] + h[block]
+            bl.store(y + begin + block * BLOCK + cols, result)
+
+
+@blocklang.jit
 def layernorm_long(x, y, w, b, mean_out, rstd_out, row_stride, n, eps, BLOCK: bl.constexpr):
     """One program a row of any length, in steps of BLOCK.
 
@@ -242,6 +311,20 @@ def layernorm_backward_weights(
         db_sum += bl.load(db_parts + offsets, mask=mask, other=0.0)
     bl.store(dw + cols, bl.sum(dw_sum, axis=0), mask=cols < n)
     bl.store(db + cols, bl.sum(db_sum, axis=0), mask=cols < n)
+
+
+def pieces(n, itemsize, warps, align=0):
+    """PIECES of `layernorm_resident` for rows of n elements and programs of `warps` warps.
+
+    Each thread moves 16 bytes of a block, or 8 where blocks would get longer than 4096 elements.
+    Blocks start at multiples of `align` elements, a power of two; by default these are 16 bytes.
+    """
+    align = align or 16 // itemsize
+    threads = 32 * warps
+    block = max(threads, min(threads * 16 // itemsize, 4096))
+    count = max(0, n - align + 1) // block
+    edge = max(threads, blocklang.next_power_of_2(n - count * block))
+    return align, block, count, edge, threads
 
 
 def launch(x, w, b, y, mean, rstd):

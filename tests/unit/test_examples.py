@@ -79,6 +79,9 @@ def layernorm_launches(arrays, stride):
         "layernorm_persistent": lambda: layernorm.layernorm_persistent[(2,)](
             *arrays, stride, rows, *tail, BLOCK=block
         ),
+        "layernorm_resident": lambda: layernorm.layernorm_resident[(piece,)](
+            *arrays, stride, rows, *tail, PIECES=layernorm.pieces(n, arrays[0].itemsize, 4)
+        ),
         "layernorm_long": lambda: layernorm.layernorm_long[(rows,)](
             *arrays, stride, *tail, BLOCK=256
         ),
@@ -124,6 +127,38 @@ def test_layernorm(n, extra, dtype):
         close(y, exact["y"])
         close(mean, exact["mean"])
         close(rstd, exact["rstd"])
+
+
+@DTYPES
+@pytest.mark.parametrize("align", [0, 32])
+@pytest.mark.parametrize("n", [1, 31, 300, 777])
+def test_resident_layernorm_of_several_rows_a_program(n, align, dtype):
+    rows, stride = 70, n + 3
+    x, y = strided(rows, n, dtype, 3), strided(rows, n, dtype, 3, fill=7)
+    w, b = layernorm.weights(x)
+    mean, rstd = np.full((2, rows), np.nan, np.float32)
+    sizes = layernorm.pieces(n, x.itemsize, 1, align)
+    run = layernorm.layernorm_resident[(sizes[0],)]
+    run(x, y, w, b, mean, rstd, stride, rows, n, EPSILON, PIECES=sizes)
+    exact = layernorm.LayerNorm().formula(*map(Rounded, (x, w, b)))
+    for name, found in {"y": y, "mean": mean, "rstd": rstd}.items():
+        close(found, exact[name])
+    assert (y.base[:, n:] == 7).all()
+
+
+@pytest.mark.parametrize("itemsize", [2, 4])
+@pytest.mark.parametrize("align", [0, 32])
+@pytest.mark.parametrize("warps", [1, 8, 32])
+def test_pieces_cover_a_row_however_it_is_aligned(itemsize, align, warps):
+    for n in (1, 40, 257, 4096, 4127, 12345, 16384, 20000):
+        chosen, block, count, edge, threads = layernorm.pieces(n, itemsize, warps, align)
+        inner = count * block
+        assert chosen == (align or 16 // itemsize)
+        assert inner == 0 or chosen - 1 + inner <= n
+        assert 0 <= n - inner <= edge
+        assert edge % threads == block % threads == 0
+        # No block more would fit.
+        assert n - inner < block + chosen - 1
 
 
 @DTYPES
@@ -229,6 +264,7 @@ def test_both_front_ends_give_the_same_ir(name):
     assert list(ours) == list(texts)
     for kernel in ours:
         sizes = {"BLOCK": 128, "ROWS": 8, "COLUMNS": 32, "PIECE": 4}
+        sizes["PIECES"] = (4, 128, 2, 64, 32)
         parameters = {p.name for p in ours[kernel].parameters if p.constexpr}
         chosen = {size: value for size, value in sizes.items() if size in parameters}
         assert chosen.keys() == parameters

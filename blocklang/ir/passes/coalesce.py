@@ -5,8 +5,8 @@ Threads run along the dimension in which addresses are contiguous, each with up 
 that are left over, and then warps, go to the other dimensions, so that a row is held by as few
 warps as possible (its reductions then need no shared memory). Accesses of one shape and order
 share a layout, since a conversion between them would cost more; its vector is the one with which
-all of them together need the fewest wavefronts, those in loops counting for several. The choice is the attribute `layout` of the op;
-`assign_layouts` makes it true.
+all of them together need the fewest wavefronts, each in a loop counting for many. The choice is the
+attribute `layout` of the op; `assign_layouts` makes it true.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_ACCESS_BYTES = 16
 WAVEFRONT_BYTES = 128
 ISSUE_COST = 0.25
 """An instruction's own cost, in wavefronts."""
-TRIPS = 8
+TRIPS = 64
 """How often the body of a loop is taken to run."""
 
 
