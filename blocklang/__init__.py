@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from blocklang.host import next_power_of_2 as next_power_of_2
     from blocklang.ir.diagnostics import CompileError as CompileError
     from blocklang.runtime.errors import LaunchError as LaunchError
+    from blocklang.tuning.autotuner import autotune as autotune
+    from blocklang.tuning.config import Config as Config
+    from blocklang.tuning.heuristics import heuristics as heuristics
 
 __version__ = "0.1.0"
 
@@ -22,12 +25,16 @@ __version__ = "0.1.0"
 # that is exported: importing the module would put it in the place of the exported thing.
 _EXPORTS = {
     "CompileError": "blocklang.ir.diagnostics",
+    "Config": "blocklang.tuning.config",
     "LaunchError": "blocklang.runtime.errors",
+    "autotune": "blocklang.tuning.autotuner",
     "cdiv": "blocklang.host",
+    "heuristics": "blocklang.tuning.heuristics",
     "jit": "blocklang.kernel",
     "language": "blocklang.language",
     "load": "blocklang.kernel",
     "next_power_of_2": "blocklang.host",
+    "testing": "blocklang.testing",
 }
 
 __all__ = ["__version__", *_EXPORTS]

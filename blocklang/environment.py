@@ -160,6 +160,16 @@ CPU_THREADS: Variable[int | None] = Variable(
     default_text="one for each core that the process may use",
     documentation="Number of threads that run the programs of a grid on the CPU.",
 )
+PRINT_AUTOTUNING: Variable[bool] = Variable(
+    "BLOCKLANG_PRINT_AUTOTUNING",
+    FLAG,
+    default=False,
+    default_text="off",
+    documentation=(
+        "Print on standard error, whenever `autotune` measures, a table of all configurations: "
+        "what each uses, how long it takes, or why it was left out."
+    ),
+)
 TARGET: Variable[str | None] = Variable(
     "BLOCKLANG_TARGET",
     WORD,
@@ -182,6 +192,7 @@ VARIABLES: tuple[Variable, ...] = (
     DEBUG,
     PTXAS,
     CPU_THREADS,
+    PRINT_AUTOTUNING,
     TARGET,
     NO_COLOR,
 )

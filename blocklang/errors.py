@@ -111,3 +111,69 @@ class NotLoadable(RequestFamily, code="BL711"):
     message = "{path} {what}: {problem}"
     help = "{instead}"
     example = "blc kernels.py   where kernels.py imports a package that is not installed"
+
+
+class TuningFamily(RequestFamily):
+    """Mistakes in what `autotune` and `heuristics` are told."""
+
+
+class NotAKernel(TuningFamily, code="BL712"):
+    """`autotune` and `heuristics` choose for a kernel: they stand above `jit`, in any order."""
+
+    message = "{decorator} is given {found}, which is not a kernel"
+    help = "decorate with @blocklang.{decorator}(...) above @blocklang.jit"
+    example = "@blocklang.jit below which stands @blocklang.autotune(configs, key=['n'])"
+
+
+class ChosenTwice(TuningFamily, code="BL713"):
+    """What configurations or heuristics choose, launches leave out."""
+
+    message = "{name!r} of {kernel} is chosen by {chooser}, and also given by the launch"
+    help = "leave it out of one of the two"
+    example = "scale[grid](x, n, BLOCK=64)   where the configurations set BLOCK"
+
+
+class KeyNotPlain(TuningFamily, code="BL714"):
+    """Configurations are remembered by the values of `key`; dtypes of arrays count by themselves.
+
+    An array has no value to remember it by. What matters is a number, such as its length.
+    """
+
+    message = "the key {name!r} of {kernel} is {found}"
+    help = "name a number, a string or a compile-time value, such as the size of the array"
+    example = "@blocklang.autotune(configs, key=['x'])   where x is an array"
+
+
+class NothingLeft(TuningFamily, code="BL715"):
+    """Pruning leaves at least one configuration to launch with."""
+
+    message = "{function} leaves no configuration of {kernel}"
+    help = "let it return at least one of the {count} that it is given"
+    example = "prune_configs_by={'early_config_prune': lambda configs, named: []}"
+
+
+class UnknownPruning(TuningFamily, code="BL716"):
+    """`prune_configs_by` has a fixed list of entries; `top_k` needs a `perf_model` to rank by."""
+
+    message = "prune_configs_by {problem}"
+    help = "entries: {known}"
+    example = "prune_configs_by={'early_prune': prune}"
+
+
+class NotResettable(TuningFamily, code="BL717"):
+    """`reset_to_zero` and `restore_value` name arrays that can be written between runs."""
+
+    message = "{option} names {name!r} of {kernel}, which is {found}"
+    help = "name arrays of NumPy, torch, CuPy or blocklang that can be written"
+    example = "@blocklang.autotune(configs, key=['n'], reset_to_zero=['n'])"
+
+
+class NoConfigWorks(TuningFamily, code="BL718"):
+    """Configurations that a target refuses are left out, but one of them has to work.
+
+    Where all of them fail for one and the same reason, that error is raised instead.
+    """
+
+    message = "none of the {count} configurations of {kernel} works:\n{reasons}"
+    help = "add a smaller configuration, or one for this target"
+    example = "configurations that all need more shared memory than the GPU has"

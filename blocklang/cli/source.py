@@ -25,6 +25,7 @@ from blocklang.ir.diagnostics import CompileError
 from blocklang.ir.location import Location
 from blocklang.kernel import JitFunction
 from blocklang.parser_tables import prepare_parser
+from blocklang.tuning.decorator import KernelDecorator
 
 from .arguments import UsageError
 
@@ -94,11 +95,18 @@ def _text_kernels(scope: FileScope) -> dict[str, JitFunction]:
 def _python_kernels(path: str) -> dict[str, JitFunction]:
     module = _import(path)
     return {
-        name: value
+        name: _undecorated(value)
         for name, value in vars(module).items()
         # Kernels that the file imports from elsewhere are its tools.
-        if isinstance(value, JitFunction) and value.__module__ == module.__name__
+        if isinstance(value, JitFunction | KernelDecorator) and value.__module__ == module.__name__
     }
+
+
+def _undecorated(value: JitFunction | KernelDecorator) -> JitFunction:
+    """The kernel itself: what autotuning and heuristics would choose, -D and options give."""
+    while isinstance(value, KernelDecorator):
+        value = value.fn
+    return value
 
 
 def _import(path: str) -> ModuleType:

@@ -31,6 +31,7 @@ LOADED_LATE = {
     "numpy": ("blocklang/",),
     "lark": ("blocklang/frontend/text",),
     "llvmlite": ("blocklang/codegen/", "blocklang/compile.py"),
+    "matplotlib": ("blocklang/testing/",),
     "rich": ("blocklang/cli",),
     "torch": ("blocklang/runtime/",),
 }
