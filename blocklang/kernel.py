@@ -173,7 +173,6 @@ class JitFunction:
     ) -> Any:
         from blocklang.compile import compile_module, parse_target
         from blocklang.compiled import CompiledKernel
-        from blocklang.frontend.unparse import unparse
 
         chosen = self._options(options)
         tree = self.__blocklang_function__
@@ -185,11 +184,17 @@ class JitFunction:
         names = [parameter.name for parameter in tree.parameters]
         return CompiledKernel(
             where, chosen, {**texts, **files}, names, device, bound.constexprs,
-            {"bl": lambda: unparse(tree)},
+            {"bl": lambda: _kernel_text(tree, bound, chosen.debug, files["ir"])},
         )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"<kernel {self.__name__}>"
+
+
+def _kernel_text(tree: Any, bound: Any, debug: bool, ir: bytes) -> str:
+    from blocklang.standalone import kernel_text
+
+    return kernel_text(tree, bound, debug, ir.decode())
 
 
 @overload

@@ -8,7 +8,7 @@ through here, so that they mean the same.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from blocklang.ir import core
@@ -37,7 +37,7 @@ class FunctionLowering(Expressions, Loops, Calls):
         self.scope = Scope(function, self.evaluate_in)
 
     def lower_body(self, tree: syntax.Function, bound: Mapping[str, Any]) -> Any:
-        inner = FunctionLowering(self.session, self.state, tree)
+        inner = type(self)(self.session, self.state, tree)
         for parameter in tree.parameters:
             inner.scope.assign(parameter.name, bound[parameter.name], parameter.location)
         builder, call = self.session.builder, self.session.call
@@ -60,7 +60,22 @@ class FunctionLowering(Expressions, Loops, Calls):
             globals=names,
             location=node.location,
         )
-        return FunctionLowering(self.session, self.state, function).evaluate(node)
+        return type(self)(self.session, self.state, function).evaluate(node)
+
+
+Observer = Callable[[Scope, syntax.Expression, Any], None]
+
+
+def _observed(observe: Observer) -> type[FunctionLowering]:
+    """A lowering that shows each expression to `observe`, with the names there and its value."""
+
+    class Observed(FunctionLowering):
+        def evaluate(self, node: syntax.Expression) -> Any:
+            value = super().evaluate(node)
+            observe(self.scope, node, value)
+            return value
+
+    return Observed
 
 
 def lower_kernel(
@@ -69,19 +84,23 @@ def lower_kernel(
     facts: Mapping[str, Mapping[str, int]] | None = None,
     constexprs: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
+    observe: Observer | None = None,
+    say: Callable[[str], Any] | None = None,
 ) -> core.Module:
     """Compile a kernel for given argument types to a module of block IR (stage "block").
 
     `argument_types` gives the IR type of each runtime parameter, or a compile-time value for a
     parameter that is specialised to it; `constexprs` gives compile-time values (dtypes included).
     `facts` says what is known of runtime arguments ({"divisible": 16}). A parameter that is in
-    neither takes its default. Raises CompileError for mistakes in the kernel.
+    neither takes its default. `observe` is shown the value of every expression; `say` gets what
+    `static_print` prints (else standard output does). Raises CompileError for mistakes in the
+    kernel.
     """
     module = core.Module()
     session = emission.Session(module, options or {})
     state = State()
     kernel = module.add(core.Function(state.unique_name(function.name), function.location))
-    lowering = FunctionLowering(session, state, function)
+    lowering = (_observed(observe) if observe else FunctionLowering)(session, state, function)
     with emission.active(session), session.builder.inside(kernel.block):
         try:
             bound = _bind(lowering, kernel, argument_types, facts or {}, constexprs or {})
@@ -89,7 +108,7 @@ def lower_kernel(
         except RecursionError:
             raise NestedTooDeeply(function.location, limit=syntax.MAX_DEPTH) from None
         finally:
-            sys.stdout.write("".join(session.messages))
+            (say or sys.stdout.write)("".join(session.messages))
         if ended is not None and ended.value is not None:
             raise KernelReturnsValue(ended.location, found=describe(ended.value))
         end = ended.location if ended is not None else function.location
