@@ -64,6 +64,7 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "/": operator.truediv,
     "//": operator.floordiv,
     "%": operator.mod,
+    "@": operator.matmul,
     "**": operator.pow,
     "<<": operator.lshift,
     ">>": operator.rshift,

@@ -54,7 +54,6 @@ EXPRESSIONS: dict[str, Foreign] = {
     "GeneratorExp": Foreign("a generator expression", _COMPREHENSION),
     "Lambda": KEYWORDS["lambda"],
     "ListComp": Foreign("a comprehension", _COMPREHENSION),
-    "MatMult": Foreign("the operator '@'", "write dot(a, b)"),
     "NamedExpr": Foreign("':='", "assign on a line of its own, before"),
     "Set": Foreign("a set", "use a tuple"),
     "SetComp": Foreign("a comprehension", _COMPREHENSION),

@@ -70,7 +70,7 @@ class Loops(Statements):
             self._for_with_break(node, (start, end, step), bind)
         else:
             handles = [emission.ir(bound) for bound in (start, end, step)]
-            self._plain_for(node, handles, iterable.num_stages, bind)
+            self._plain_for(node, handles, iterable, bind)
         for name in analysis.target_names(node.target):
             reason = "it is the variable of a loop, which may not have run"
             self._unset(name, reason, "use it inside of the loop only", node.target.location)
@@ -79,7 +79,7 @@ class Loops(Statements):
         self,
         node: syntax.For,
         bounds: Sequence[Value],
-        num_stages: int,
+        iterable: Range,
         bind: Callable[[Value], None],
     ) -> None:
         targets = set(analysis.target_names(node.target))
@@ -98,7 +98,17 @@ class Loops(Statements):
                 handles = tuple(emission.ir(value) for value in initial)
                 loc = node.location
                 lower, upper, step = bounds
-                op = For(lower, upper, step, handles, num_stages, loc=loc, regions=[region])
+                op = For(
+                    lower,
+                    upper,
+                    step,
+                    handles,
+                    iterable.num_stages,
+                    iterable.warp_specialize,
+                    iterable.flatten,
+                    loc=loc,
+                    regions=[region],
+                )
                 return emission.builder().insert(op).results
 
             return ends, build

@@ -31,6 +31,7 @@ from blocklang.ir.types import DTYPES, PointerType, f32, i64
 from . import emission, typing_rules
 from .conversion import bitcast, cast, tensor, truth, weak
 from .errors.types import OperandType, OperandTypes
+from .products import matrix_product
 from .shapes import broadcast
 from .values import Tensor, describe, is_number, literal_dtype
 
@@ -43,7 +44,9 @@ _NUMBERS_ONLY = "operators take numbers and blocks of numbers"
 
 
 def binary(operator: str, left: Any, right: Any) -> Tensor:
-    """`left operator right` for `+ - * / // % & | ^ << >>`."""
+    """`left operator right` for `+ - * / // % @ & | ^ << >>`."""
+    if operator == "@":
+        return matrix_product(left, right)
     _check_operands(operator, left, right)
     if _is_pointer(left) or _is_pointer(right):
         return _pointer_arithmetic(operator, left, right)

@@ -42,6 +42,7 @@ BINARY: dict[type[ast.operator], str] = {
     ast.Div: "/",
     ast.FloorDiv: "//",
     ast.Mod: "%",
+    ast.MatMult: "@",
     ast.Pow: "**",
     ast.LShift: "<<",
     ast.RShift: ">>",
@@ -263,9 +264,6 @@ class TreeBuilder:
         return syntax.Assign(targets, self.expression(node.value), location=self.locate(node))
 
     def _statement_AugAssign(self, node: ast.AugAssign) -> syntax.Statement:
-        if isinstance(node.op, ast.MatMult):
-            construct, instead = foreign.EXPRESSIONS["MatMult"]
-            raise UnsupportedExpression(self.locate(node), construct=construct, instead=instead)
         return syntax.AugmentedAssign(
             self._name_target(node.target),
             BINARY[type(node.op)],
@@ -430,8 +428,6 @@ class TreeBuilder:
         return syntax.Unary(UNARY[type(node.op)], operand, location=self.locate(node))
 
     def _expression_BinOp(self, node: ast.BinOp) -> syntax.Expression:
-        if isinstance(node.op, ast.MatMult):
-            raise self._refuse(node, "MatMult")
         left, right = self.expression(node.left), self.expression(node.right)
         return syntax.Binary(BINARY[type(node.op)], left, right, location=self.locate(node))
 

@@ -127,7 +127,7 @@ class Unary(Expression):
 
 @dataclass(frozen=True)
 class Binary(Expression):
-    """`+ - * / // % ** << >> & | ^`; `operator` is the spelling."""
+    """`+ - * / // % @ ** << >> & | ^`; `operator` is the spelling."""
 
     operator: str
     left: Expression

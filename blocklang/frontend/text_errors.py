@@ -92,6 +92,7 @@ _OPERATORS = frozenset(
         "MINUS",
         "STAR",
         "DIVIDE",
+        "AT",
         "SHIFT",
         "VBAR",
         "AMPERSAND",
@@ -304,11 +305,8 @@ def _definition(problem: Problem) -> CompileError | None:
 def _foreign(problem: Problem) -> CompileError | None:
     """What Python, C or others have."""
     token, text = problem.token, str(problem.token)
-    if text == "@":
-        construct, instead = foreign.EXPRESSIONS["MatMult"]
-        if problem.at_statement:
-            return DecoratorInText(problem.location)
-        return UnsupportedExpression(problem.location, construct=construct, instead=instead)
+    if text == "@" and problem.at_statement:
+        return DecoratorInText(problem.location)
     if text == "...":
         construct, instead = foreign.LITERALS[type(...)]
         return UnsupportedExpression(problem.location, construct=construct, instead=instead)

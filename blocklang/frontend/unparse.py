@@ -32,6 +32,7 @@ _BINARY = {
     "/": _PRODUCT,
     "//": _PRODUCT,
     "%": _PRODUCT,
+    "@": _PRODUCT,
     "**": _POWER,
 }
 

@@ -119,6 +119,8 @@ class Range:
     step: Any
     static: bool = False
     num_stages: int = 0
+    warp_specialize: int = -1
+    flatten: bool = False
 
 
 def is_number(value: Any) -> bool:

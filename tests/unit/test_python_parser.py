@@ -192,8 +192,6 @@ STATEMENTS = {
     "f((y := 3))": (UnsupportedExpression, "y := 3"),
     "y = {1: 2}": (UnsupportedExpression, "{1: 2}"),
     "y = {1, 2}": (UnsupportedExpression, "{1, 2}"),
-    "y = x @ x": (UnsupportedExpression, "x @ x"),
-    "x @= x": (UnsupportedExpression, "x @= x"),
     "y = (*x, 1)": (UnsupportedExpression, "*x"),
     "y = 1j + 1": (UnsupportedLiteral, "1j"),
     "y = b'a'": (UnsupportedLiteral, "b'a'"),

@@ -101,7 +101,7 @@ def _carry_scalar(op: For, index: int, steps: list[Value]) -> For:
     regions, op.regions = op.regions, []
     bounds = op.lower, op.upper, op.step
     new = before.insert(
-        For(*bounds, (*initial, zero), num_stages=op.num_stages, loc=op.loc, regions=regions)
+        For(*bounds, (*initial, zero), **op.attributes, loc=op.loc, regions=regions)
     )
     results = list(new.results)
     last = _advanced(before, first, results.pop())

@@ -1,4 +1,4 @@
-"""Checks and output, at compile time and at run time; and what is not available yet."""
+"""Checks and output, at compile time and at run time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 from blocklang.frontend import emission, operators
 from blocklang.frontend.constexpr import Static, static_value, text
 from blocklang.frontend.conversion import tensor, truth
-from blocklang.frontend.errors.operations import NotAvailable, StaticAssertion
+from blocklang.frontend.errors.operations import StaticAssertion
 from blocklang.frontend.shapes import broadcast
-from blocklang.frontend.values import Tensor
 from blocklang.ir.ops.debug import DeviceAssert, DevicePrint
 
 from .registry import blaming, builtin
@@ -75,25 +74,4 @@ def device_assert(cond: Any, msg: Static[Any] = "", mask: Any = None) -> None:
         return
     emission.builder().insert(
         DeviceAssert(emission.ir(condition), text(msg), loc=emission.location())
-    )
-
-
-@builtin
-def dot(
-    input: Any,
-    other: Any,
-    acc: Any = None,
-    input_precision: Static[str | None] = None,
-    allow_tf32: Static[bool | None] = None,
-    max_num_imprecise_acc: Static[int | None] = None,
-    out_dtype: Static[Any] = None,
-) -> Tensor:
-    """Return the matrix product of two blocks: not available yet.
-
-    Example: `acc = bl.dot(a, b, acc)`
-    """
-    raise NotAvailable(
-        function="dot()",
-        instead="matrix products on tensor cores come with the next release; until then multiply "
-        "and sum: sum(a[:, :, None] * b[None, :, :], axis=1)",
     )

@@ -46,18 +46,27 @@ def range_(
     loop_unroll_factor: Static[int | None] = None,
     disallow_acc_multi_buffer: Static[bool] = False,
     flatten: Static[bool] = False,
-    warp_specialize: Static[bool] = False,
+    warp_specialize: Static[bool | None] = None,
     disable_licm: Static[bool] = False,
 ) -> Range:
     """Go from `arg1` to below `arg2` by `step`, or from 0 to below `arg1`, as Python's range does.
 
-    `num_stages` asks for software pipelining of the loop. The other keywords are accepted for
+    `num_stages` asks for software pipelining of the loop, `warp_specialize` for warps of their own
+    for the copies (False forbids them, None leaves it to the compiler), `flatten` for one loop
+    instead of this one and one that stands directly inside. The other keywords are accepted for
     Triton's sake: the compiler decides by itself. A step that is not known at compile time must be
     positive.
 
     Example: `for k in bl.range(0, n, BLOCK, num_stages=3):`
     """
-    return _range(arg1, arg2, step, num_stages=num_stages or 0)
+    return _range(
+        arg1,
+        arg2,
+        step,
+        num_stages=num_stages or 0,
+        warp_specialize=-1 if warp_specialize is None else int(warp_specialize),
+        flatten=bool(flatten),
+    )
 
 
 @builtin

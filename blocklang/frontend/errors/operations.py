@@ -73,10 +73,10 @@ class FloatRequired(OperationFamily, code="BL408"):
     example = "exp(arange(0, 8))"
 
 
-class NotAvailable(OperationFamily, code="BL409"):
-    """Part of the language that this version does not compile yet."""
+class DotShapes(OperationFamily, code="BL409"):
+    """A matrix product takes shapes (M, K) and (K, N), or a batch: (B, M, K) and (B, K, N)."""
 
-    message = "{function} is not available yet"
+    message = "matrices of shapes {left} and {right} cannot be multiplied: {problem}"
     help = "{instead}"
     example = "dot(a, b)"
 
@@ -167,3 +167,19 @@ class ScalarGiven(OperationFamily, code="BL420"):
     message = "{function}() needs a block, and this is {found}"
     help = "{instead}"
     example = "sum(1.0, axis=0)"
+
+
+class DotOperands(OperationFamily, code="BL421"):
+    """Both matrices of a product have one dtype, or are any two 8-bit floats."""
+
+    message = "there is no matrix product of {left} and {right}"
+    help = "{instead}"
+    example = "dot(a, b.to(float16))"
+
+
+class DotAccumulator(OperationFamily, code="BL422"):
+    """A matrix product is summed in a dtype that depends on its operands, on top of `acc`."""
+
+    message = "{what}"
+    help = "{instead}"
+    example = "dot(a, b, acc)"

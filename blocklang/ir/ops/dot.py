@@ -7,7 +7,19 @@ from collections.abc import Sequence
 from blocklang.ir.core import Value
 from blocklang.ir.layout import LinearLayout
 from blocklang.ir.op import Op, attribute, operand, output, require
-from blocklang.ir.types import BlockType, SharedType, Type, element_type, shape_of
+from blocklang.ir.types import (
+    BlockType,
+    DType,
+    Element,
+    SharedType,
+    Type,
+    element_type,
+    f16,
+    f32,
+    f64,
+    i32,
+    shape_of,
+)
 
 
 class Dot(Op, mnemonic="dot"):
@@ -44,5 +56,21 @@ class Dot(Op, mnemonic="dot"):
         kinds = element_type(self.a.type), element_type(self.b.type)
         both_float8 = all(getattr(k, "is_float8", False) for k in kinds)
         require(kinds[0] == kinds[1] or both_float8, "a and b have one element type")
+        total = element_type(self.acc.type)
+        require(
+            total in accumulators(kinds[0]), f"products of {kinds[0]} are not summed in {total}"
+        )
         require(self.precision in ("tf32", "tf32x3", "ieee"), "unknown precision")
         require(self.instruction in ("", "wgmma", "mma", "fma"), "unknown instruction")
+
+
+def accumulators(kind: Element) -> tuple[DType, ...]:
+    """The element types in which products of elements of `kind` can be summed, the usual one
+    first; none where there are no products.
+    """
+    if not isinstance(kind, DType):
+        return ()
+    if kind.is_float:
+        wide = f64 if kind.bits == 64 else f32
+        return (f32, f16) if kind.is_float8 or kind == f16 else (wide,)
+    return (i32,) if kind.bits == 8 else ()

@@ -19,7 +19,9 @@ from blocklang.ir.core import Module, Operation, Result, Value
 from blocklang.ir.exact import holds
 from blocklang.ir.op import Op
 from blocklang.ir.ops.control import For, If
+from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import (
+    Add,
     Binary,
     Bitcast,
     Cast,
@@ -209,6 +211,18 @@ def cast_of_cast(op: Cast, builder: Builder) -> Replacement:
     return builder.insert(made).result
 
 
+@rule(Add)
+def sum_of_product(op: Add, builder: Builder) -> Replacement:
+    """x + dot(a, b, 0) -> dot(a, b, x), where nothing else uses the product"""
+    for value, other in ((op.left, op.right), (op.right, op.left)):
+        product = _definition(value)
+        is_free = isinstance(product, Dot) and not product.instruction and len(value.uses) == 1
+        if is_free and constant_value(product.acc) == 0:
+            made = Dot(product.a, product.b, other, loc=op.loc, **product.attributes)
+            return builder.insert(made).result
+    return None
+
+
 @rule(Load)
 def load_with_known_mask(op: Load, builder: Builder) -> Replacement:
     """load(p, true, other) -> load(p); load(p, false, other) -> other"""
@@ -292,6 +306,7 @@ CANONICALIZATIONS: list[Rule] = [
     shape_of_splat,
     scalar_inside_splat,
     cast_of_cast,
+    sum_of_product,
     load_with_known_mask,
     store_with_known_mask,
     atomic_with_known_mask,
