@@ -228,6 +228,21 @@ class FenceAsync(Op, mnemonic="fence_async", effects=Effect.OBSERVABLE):
 # ---------------------------------------------------------------- warpgroups
 
 
+class WgmmaBegin(Op, mnemonic="wgmma_begin"):
+    """A block as an accumulator that products may be added to, or, absent, one that holds nothing
+    yet: the first product must not accumulate.
+    """
+
+    value: Value | None = operand(optional=True, default=None)
+    result = output()
+
+    def check(self) -> None:
+        kind = self.results[0].type
+        require(isinstance(kind, PendingType), "the result is pending")
+        assert isinstance(kind, PendingType)
+        require(self.value is None or self.value.type == kind.block, "the block is the operand")
+
+
 class Wgmma(Op, mnemonic="wgmma", effects=Effect.READ_SHARED):
     """Starts `acc` + `a` x `b` on the tensor cores and closes a group; the result is pending.
 

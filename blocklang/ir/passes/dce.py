@@ -9,7 +9,7 @@ it might not end is no reason to keep it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,24 +28,34 @@ class DeadCodeElimination(Pass):
 
     def _run(self, module: Module) -> None:
         for function in module.functions.values():
-            _sweep(function.block, _Needed(function))
+            _sweep(function.block, Needed(function))
 
 
 Carrying = For | If | While
 """Ops whose results are looked at one by one."""
 
 
-class _Needed:
-    """The values and ops that a function needs."""
+def has_effects(op: Op) -> bool:
+    """Whether an op does more than compute its results, so that it must stay."""
+    return bool(op.effects)
 
-    def __init__(self, function: Function) -> None:
+
+def keep_only(function: Function, is_root: Callable[[Op], bool]) -> None:
+    """Remove everything that the ops of which `is_root` holds do not need, effects or not."""
+    _sweep(function.block, Needed(function, is_root))
+
+
+class Needed:
+    """The values and ops that a function needs for the sake of the ops of which `is_root` holds."""
+
+    def __init__(self, function: Function, is_root: Callable[[Op], bool] = has_effects) -> None:
         self.values: set[Value] = set()
         self.ops: set[Operation] = set()
         self.positions: set[tuple[Operation, int]] = set()
         self.pending: list[Value] = []
         self.need(function.block.terminator)
         for op in function.walk():
-            if isinstance(op, Op) and op.effects:
+            if isinstance(op, Op) and is_root(op):
                 self.need(op)
         while self.pending:
             self.follow(self.pending.pop())
@@ -109,7 +119,7 @@ def _sources(op: Carrying, index: int) -> list[Value]:
     return values if isinstance(op, If) else [op.initial[index], *values]
 
 
-def _sweep(block: Block, needed: _Needed) -> None:
+def _sweep(block: Block, needed: Needed) -> None:
     for op in reversed(block.ops[:-1]):
         if op not in needed.ops:
             op.erase()

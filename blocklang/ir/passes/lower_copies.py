@@ -1,0 +1,139 @@
+"""lower-copies: gives buffers to the blocks that lie in shared memory for asynchronous readers.
+
+- What the threads put there (`to_shared`) becomes a buffer, a store, and the fence that makes the
+  store visible to warpgroups and the tensor memory accelerator. Where the accelerator takes it from
+  there, the store waits until the accelerator has read what was there before.
+- What the accelerator copies there for the threads that started it (`load_shared`, where warps are
+  not specialized) becomes a buffer with a barrier, the copy, and the wait for it.
+
+Barriers among the threads come later, by need. A kernel ends when its last stores are done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from blocklang.ir.builder import Builder
+from blocklang.ir.core import Function, Module, Operation
+from blocklang.ir.layout import MAX_ACCESS_BITS, max_vector
+from blocklang.ir.ops.asynchronous import (
+    FenceAsync,
+    LoadShared,
+    MBarrierAlloc,
+    MBarrierExpect,
+    MBarrierWait,
+    TmaLoad,
+    TmaStore,
+    TmaStoreWait,
+    ToShared,
+    WarpSpecialize,
+)
+from blocklang.ir.ops.shared import SharedAlloc, SharedStore
+from blocklang.ir.types import BlockType, MBarriersType, i32
+
+from .manager import Pass
+from .rings import Place, Ring, Step, Threading, advance, find_rings
+
+
+@dataclass(frozen=True)
+class LowerCopies(Pass):
+    """Give buffers to blocks in shared memory."""
+
+    name: ClassVar[str] = "lower-copies"
+
+    def _run(self, module: Module) -> None:
+        for function in module.functions.values():
+            loads = [op for op in function.walk() if isinstance(op, LoadShared)]
+            if loads:
+                _load_at_once(function, loads)
+            for op in list(function.walk()):
+                if isinstance(op, ToShared):
+                    _store(op)
+            _wait_at_end(function)
+
+
+def _store(op: ToShared) -> None:
+    block, kind = op.operand.type, op.results[0].type
+    assert isinstance(block, BlockType)
+    assert block.layout is not None
+    builder = Builder.before(op)
+    made = builder.insert(SharedAlloc(loc=op.loc, result_types=[kind]))
+    sent = [user for user in op.results[0].users if isinstance(user, TmaStore)]
+    if sent:
+        builder.insert(TmaStoreWait(groups=_others(sent[0]), read=True, loc=op.loc))
+    widest = MAX_ACCESS_BITS // max(block.element.bits, 8)
+    vector = min(max_vector(block.layout, kind.layout), widest)  # type: ignore[union-attr]
+    builder.insert(SharedStore(made.results[0], value=op.operand, vector=vector, loc=op.loc))
+    builder.insert(FenceAsync(loc=op.loc))
+    op.replace_with([made.results[0]])
+
+
+def _others(op: TmaStore) -> int:
+    """How many stores from other buffers follow each store from this one: these may still read.
+
+    Only where all stores of the kernel stand in one block is the order known to be always the same.
+    """
+    top: Operation = op
+    while top.parent_op is not None:
+        top = top.parent_op
+    assert top.parent is not None
+    assert op.parent is not None
+    everywhere = [each for each in top.parent.walk() if isinstance(each, TmaStore)]
+    here = [each for each in op.parent.ops if isinstance(each, TmaStore)]
+    return len(here) - 1 if len(here) == len(everywhere) else 0
+
+
+def _wait_at_end(function: Function) -> None:
+    """Let the thread that starts stores wait for the last ones."""
+    block = function.block
+    for op in block.ops:
+        if isinstance(op, WarpSpecialize):
+            block = op.consumer.block
+    if any(isinstance(op, TmaStore) for op in block.walk()):
+        last = block.terminator
+        builder = Builder.before(last)
+        builder.insert(TmaStoreWait(groups=0, read=False, loc=last.loc))
+
+
+# ---------------------------------------------------------------- loads without a producer
+
+
+def _load_at_once(function: Function, loads: list[LoadShared]) -> None:
+    rings = find_rings(loads, lambda _: 1)
+    builder = Builder(function.block, 0, loads[0].loc)
+    zero = builder.constant(0, i32)
+    steps: dict[Operation, list[tuple[Ring, Step]]] = {}
+    for ring in rings:
+        builder.loc = ring.loads[0].loc
+        barriers = MBarrierAlloc(arrivals=1, loc=builder.loc, result_types=[MBarriersType(1)])
+        ring.full = builder.insert(barriers).result
+        last = max(ring.home.ops.index(load) for load in ring.loads)
+        steps.setdefault(ring.home.ops[last + 1], []).append((ring, _fill(ring)))
+    Threading(steps).run(function.block, dict.fromkeys(rings, Place(zero, zero)))
+
+
+def _fill(ring: Ring) -> Step:
+    def step(op: Operation, place: Place) -> Place:
+        assert ring.full is not None
+        for load in ring.loads:
+            # Views of the first copies may stand before the last one.
+            made = SharedAlloc(loc=load.loc, result_types=[load.results[0].type])
+            ring.buffers.append(Builder.before(load).insert(made).result)
+        builder = Builder.before(ring.loads[-1])
+        builder.loc = ring.loads[0].loc
+        builder.insert(MBarrierExpect(ring.full, place.index, bytes=ring.bytes, loc=builder.loc))
+        for load, buffer in zip(ring.loads, ring.buffers, strict=True):
+            builder.insert(
+                TmaLoad(
+                    load.map, load.indices, buffer=buffer, barriers=ring.full, index=place.index,
+                    loc=load.loc,
+                )
+            )  # fmt: skip
+        builder.insert(MBarrierWait(ring.full, place.index, place.phase, loc=builder.loc))
+        for load, buffer in zip(ring.loads, ring.buffers, strict=True):
+            load.results[0].replace_all_uses_with(buffer)
+            load.erase()
+        return advance(builder, place, 1)
+
+    return step

@@ -1,0 +1,356 @@
+"""The software pipeline of two stages that `overlap_dots` makes of a loop with dependent products.
+
+Stage 1 is the late products, which need the early ones through ordinary work, with the slots that
+only they read; stage 0 is everything else. Iteration i of the new loop does stage 0 of iteration i
+and stage 1 of iteration i - 1, in this order:
+
+    A   what the early products need, and these
+    S   stage 1 of the iteration before, which ends with its products
+        wait for the early products: as many groups as S has started stay under way
+    C1  the rest of stage 0, as far as it needs nothing of S
+        wait for the late products; their slots are given back
+    C2  what does, and what overwrites the registers that the late products have read
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from blocklang.ir.builder import Builder
+from blocklang.ir.core import Argument, Block, Operation, Region, Result, Value, clone
+from blocklang.ir.op import Op
+from blocklang.ir.ops.asynchronous import (
+    MBarrierArrive,
+    MBarrierWait,
+    SharedSlot,
+    SharedView,
+)
+from blocklang.ir.ops.control import For, Yield
+from blocklang.ir.ops.dot import Dot
+from blocklang.ir.ops.elementwise import Add
+from blocklang.ir.types import BlockType
+
+from .pending import finish_at_once, guarded, is_kept, start, wait
+
+_RING_OPS = MBarrierWait | MBarrierArrive | SharedSlot | SharedView
+
+
+def rotation(loop: For, dots: list[Dot]) -> Rotation | None:
+    """How to pipeline a loop whose body holds `dots`, or None where that is not possible."""
+    body = loop.regions[0].block
+    late = [dot for dot in dots if any(_reaches(other, dot, body) for other in dots)]
+    early = [dot for dot in dots if dot not in late]
+    if not late or not early:
+        return None
+    buffers = [v for dot in dots for v in (dot.a, dot.b) if not isinstance(v.type, BlockType)]
+    if not all(is_kept(v, body) for v in buffers):
+        return None
+    if any(_reaches(a, b, body) for a in late for b in late):
+        return None
+    found = Rotation(loop, early, late)
+    return found if found.is_possible() else None
+
+
+def _reaches(source: Dot, target: Dot, body: Block) -> bool:
+    """Whether an operand of `target`, other than what it is added to, needs `source` in the same
+    iteration.
+    """
+    if source is target:
+        return False
+    return source in _needed([target.a, target.b], body)
+
+
+def _needed(values: Iterable[Value], body: Block) -> set[Operation]:
+    """The ops of the body that `values` need."""
+    found: set[Operation] = set()
+    pending = list(values)
+    while pending:
+        value = pending.pop()
+        op = _op_in(value, body)
+        if op is not None and op not in found:
+            found.add(op)
+            pending += _reads(op)
+    return found
+
+
+def _op_in(value: Value, body: Block) -> Operation | None:
+    """The op of the body that defines a value."""
+    is_here = isinstance(value, Result) and value.op.parent is body
+    return value.op if is_here else None  # type: ignore[union-attr]
+
+
+def _reads(op: Operation) -> list[Value]:
+    """All that an op and what is inside it read; more than it needs does no harm."""
+    return [value for inner in op.walk() for value in inner.operands]
+
+
+@dataclass
+class Rotation:
+    """A loop, its products, and which ops and carried values belong to stage 1."""
+
+    loop: For
+    early: list[Dot]
+    late: list[Dot]
+    stage1: set[Operation] = field(default_factory=set)
+    positions: set[int] = field(default_factory=set)
+
+    # ------------------------------------------------------------ what is what
+
+    def is_possible(self) -> bool:
+        """Divide the body; whether the order that is wanted keeps every dependence."""
+        self.body = self.loop.regions[0].block
+        self.ends = self.body.terminator.operands
+        self.divide()
+        if any(not isinstance(op, Op) or op not in self.stage1 for op in self.late):
+            return False
+        for op in self.stage1:
+            for result in op.results:
+                for user, index in result.uses:
+                    if user is self.body.terminator:
+                        self.positions.add(index)
+                    elif self.holder(user) not in self.stage1:
+                        return False
+        self.head = _needed([v for d in self.early for v in _reads(d)], self.body)
+        self.head |= set(self.early)
+        # Waiting for a slot goes with the first use of it.
+        slots = {op.index for op in self.head if isinstance(op, SharedSlot)}
+        self.head |= {
+            op for op in self.body.ops if isinstance(op, MBarrierWait) and op.index in slots
+        } - self.stage1
+        arguments = {self.body.arguments[p + 1] for p in self.positions}
+        return not any(v in arguments for op in self.head for v in _reads(op))
+
+    def holder(self, op: Operation) -> Operation:
+        """The op of the body that is `op` or holds it."""
+        while op.parent is not self.body:
+            assert op.parent_op is not None
+            op = op.parent_op
+        return op
+
+    def divide(self) -> None:
+        """Stage 1: the late products, the slots that only they read, and the arithmetic that only
+        these need. Begin with all that might belong, and drop what others need too.
+        """
+        scalar = {
+            op
+            for op in self.body.ops
+            if isinstance(op, _RING_OPS)
+            or (op.results and not op.regions and not _has_blocks(op) and isinstance(op, Op)
+                and op.is_pure)
+        }  # fmt: skip
+        ours = _needed([v for dot in self.late for v in (dot.a, dot.b)], self.body) & scalar
+        indices = {op.index for op in ours if isinstance(op, SharedSlot)}
+        others = _needed([v for dot in self.early for v in (dot.a, dot.b)], self.body)
+        indices -= {op.index for op in others if isinstance(op, SharedSlot)}
+        kept = set(self.late)
+        kept |= {
+            op
+            for op in scalar
+            if not isinstance(op, MBarrierWait | MBarrierArrive | SharedSlot) or op.index in indices
+        }
+        positions = set(range(len(self.ends)))
+        changed = True
+        while changed:
+            dropped = {
+                op for op in kept if op not in self.late and not self.serves(op, kept, positions)
+            }
+            lost = {p for p in positions if not self.is_carried_for(p, kept)}
+            changed = bool(dropped or lost)
+            kept -= dropped
+            positions -= lost
+        self.stage1 = kept
+
+    def serves(self, op: Operation, kept: set[Operation], positions: set[int]) -> bool:
+        """Whether only stage 1 needs the results of an op."""
+        for result in op.results:
+            for user, index in result.uses:
+                if user is self.body.terminator:
+                    if index not in positions:
+                        return False
+                elif self.holder(user) not in kept:
+                    return False
+        return True
+
+    def is_carried_for(self, position: int, kept: set[Operation]) -> bool:
+        """Whether only stage 1 reads a carried value."""
+        users = self.body.arguments[position + 1].users
+        return all(user is not self.body.terminator and self.holder(user) in kept for user in users)
+
+    # ------------------------------------------------------------ the new loop
+
+    def run(self) -> None:
+        """Replace the loop."""
+        self.rest = [
+            op for op in self.body.ops[:-1] if op not in self.head and op not in self.stage1
+        ]
+        self.crossing = self.find_crossing()
+        self.late_arguments = [
+            self.body.arguments[p + 1]
+            for p in sorted(self.positions)
+            if any(self.holder(u) in self.stage1 for u in self.body.arguments[p + 1].users)
+        ]
+        _, builder = guarded(self.loop)
+        first = self.prologue(builder)
+        loop = self.steady(builder, first)
+        self.epilogue(builder, loop)
+        self.loop.erase()
+
+    def find_crossing(self) -> list[Value]:
+        """What stage 1 reads of the iteration's stage 0."""
+        late = {self.body.arguments[p + 1] for p in self.positions}
+        found: dict[Value, None] = {}
+        for op in self.body.ops:
+            for value in _reads(op) if op in self.stage1 else ():
+                home = _op_in(value, self.body)
+                is_argument = isinstance(value, Argument) and value.block is self.body
+                if (home is not None and home not in self.stage1) or (
+                    is_argument and value not in late
+                ):
+                    found[value] = None
+        return list(found)
+
+    def is_late(self, position: int) -> bool:
+        return position in self.positions
+
+    def prologue(self, builder: Builder) -> dict[Value, Value]:
+        """Stage 0 of the first iteration."""
+        arguments = self.body.arguments
+        values: dict[Value, Value] = dict(
+            zip(arguments, (self.loop.lower, *self.loop.initial), strict=True)
+        )
+        for op in self.body.ops[:-1]:
+            if op not in self.stage1:
+                copy = builder.insert(clone(op, values))
+                if isinstance(copy, Dot) and op in self.early:
+                    finish_at_once(copy)
+                    builder.index = None
+                    values[op.results[0]] = builder.block.ops[-1].results[0]
+        return values
+
+    def steady(self, builder: Builder, first: dict[Value, Value]) -> For:
+        """The loop over all iterations but the first."""
+        old, count = self.loop, len(self.ends)
+        early = [p for p in range(count) if not self.is_late(p)]
+        after_first = Add(old.lower, old.step, loc=old.loc)
+        lower = builder.insert(after_first).result
+        initial = [first.get(self.ends[p], self.ends[p]) for p in early]
+        initial += [old.initial[a.index - 1] for a in self.late_arguments]
+        initial += [first[v] for v in self.crossing]
+        region = Region()
+        index = region.block.add_argument(old.lower.type, old.loc, self.body.arguments[0].name)
+        carried = [region.block.add_argument(v.type, v.location, v.name) for v in initial]
+        stage0: dict[Value, Value] = {self.body.arguments[0]: index}
+        stage1: dict[Value, Value] = {}
+        stage0 |= {self.body.arguments[p + 1]: v for p, v in zip(early, carried, strict=False)}
+        names = [*self.late_arguments, *self.crossing]
+        stage1 |= dict(zip(names, carried[len(early) :], strict=True))
+        inner = Builder(region.block, None, old.loc)
+        self.emit_body(inner, stage0, stage1)
+        ends = [stage0.get(self.ends[p], self.ends[p]) for p in early]
+        ends += [
+            stage1.get(self.ends[a.index - 1], self.ends[a.index - 1]) for a in self.late_arguments
+        ]
+        ends += [stage0[v] for v in self.crossing]
+        inner.insert(Yield(ends, loc=old.loc))
+        return builder.insert(
+            For(
+                lower, old.upper, old.step, initial,
+                **old.attributes, loc=old.loc, regions=[region],
+            )
+        )  # fmt: skip
+
+    def epilogue(self, builder: Builder, loop: For) -> None:
+        """Stage 1 of the last iteration, and what the old loop's results are now."""
+        early = [p for p in range(len(self.ends)) if not self.is_late(p)]
+        names = [*self.late_arguments, *self.crossing]
+        stage1: dict[Value, Value] = dict(zip(names, loop.results[len(early) :], strict=True))
+        for op in [op for op in self.body.ops[:-1] if op in self.stage1]:
+            copy = builder.insert(clone(op, stage1))
+            if isinstance(copy, Dot):
+                finish_at_once(copy)
+                builder.index = None
+                stage1[op.results[0]] = builder.block.ops[-1].results[0]
+        results: dict[int, Value] = dict(zip(early, loop.results, strict=False))
+        for position in self.positions:
+            results[position] = stage1.get(self.ends[position], self.ends[position])
+        builder.insert(Yield([results[p] for p in sorted(results)], loc=self.loop.loc))
+
+    # ------------------------------------------------------------ the order inside
+
+    def emit_body(
+        self, builder: Builder, stage0: dict[Value, Value], stage1: dict[Value, Value]
+    ) -> None:
+        """A, S, wait, C1, wait, C2: see above."""
+        started0 = self.emit_starts(builder, [o for o in self.body.ops if o in self.head], stage0)
+        arrivals = [
+            op for op in self.body.ops if op in self.stage1 and isinstance(op, MBarrierArrive)
+        ]
+        issue = [op for op in self.body.ops if op in self.stage1 and op not in arrivals]
+        started1 = self.emit_starts(builder, issue, stage1)
+        self.emit_wait(builder, started0, len(started1), stage0, [])
+        delayed = self.delayed()
+        for op in self.rest:
+            if op not in delayed:
+                builder.insert(clone(op, stage0))
+        sources = [v for op in delayed if op in self.overwriting() for v in op.operands]
+        tied = [v for v in dict.fromkeys(sources) if isinstance(v.type, BlockType) and v in stage0]
+        self.emit_wait(builder, started1, 0, stage1, tied, stage0)
+        for op in arrivals:
+            builder.insert(clone(op, stage1))
+        for position in self.positions:
+            stage0[self.body.arguments[position + 1]] = stage1.get(
+                self.ends[position], self.ends[position]
+            )
+        for op in self.rest:
+            if op in delayed:
+                builder.insert(clone(op, stage0))
+
+    def emit_starts(
+        self, builder: Builder, ops: list[Operation], values: dict[Value, Value]
+    ) -> list[Dot]:
+        """Clone `ops`, with products only started; the products."""
+        started = []
+        for op in ops:
+            if isinstance(op, Dot) and op in (*self.early, *self.late):
+                copy = clone(op, values)
+                assert isinstance(copy, Dot)
+                values[op.results[0]] = start(builder, copy, copy.acc)
+                copy.drop_operands()
+                started.append(op)
+            else:
+                builder.insert(clone(op, values))
+        return started
+
+    def emit_wait(
+        self, builder: Builder, started: list[Dot], groups: int, values: dict[Value, Value],
+        tied: list[Value], others: dict[Value, Value] | None = None,
+    ) -> None:  # fmt: skip
+        """Wait for products; `tied` are what must not be touched before."""
+        builder.loc = started[-1].loc
+        pending = [values[dot.results[0]] for dot in started]
+        extra = [others[v] for v in tied] if others is not None else []
+        results = wait(builder, [*pending, *extra], groups, ready=True)
+        for dot, result in zip(started, results, strict=False):
+            values[dot.results[0]] = result
+        if others is not None:
+            others |= dict(zip(tied, results[len(started) :], strict=True))
+
+    def overwriting(self) -> set[Operation]:
+        """The ops that define what the next late products read from registers."""
+        values = [v for dot in self.late for v in (dot.a,) if isinstance(v.type, BlockType)]
+        return {op for v in values if (op := _op_in(v, self.body)) is not None}
+
+    def delayed(self) -> set[Operation]:
+        """The ops of stage 0 that come behind the wait for the late products."""
+        found = self.overwriting()
+        late = {self.body.arguments[p + 1] for p in self.positions}
+        for op in self.rest:
+            reads = _reads(op)
+            if any(v in late or _op_in(v, self.body) in found for v in reads):
+                found.add(op)
+        return found
+
+
+def _has_blocks(op: Operation) -> bool:
+    return any(isinstance(v.type, BlockType) for v in (*op.operands, *op.results))

@@ -1,0 +1,287 @@
+"""specialize-warps: one warpgroup brings the data, the others compute.
+
+Copies by the tensor memory accelerator, and the scalars and loops that they need, make up the
+producer; it is the kernel with everything else removed. The consumer is the kernel in which copies
+are slots of rings that the producer fills ahead of time. Between them there is nothing but the
+rings: a slot is full when its bytes have arrived, empty when every warp has read it. The producer
+does not wait where a loop ends, so that the next tile's copies run under this tile's epilogue.
+
+Kernels are left alone whose copies depend on what only the consumer knows, and those with a loop
+that forbids it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from blocklang.ir.builder import Builder
+from blocklang.ir.core import (
+    Block,
+    Function,
+    Module,
+    Operation,
+    Region,
+    Result,
+    Value,
+    clone_region,
+)
+from blocklang.ir.op import Effect, Op
+from blocklang.ir.ops.asynchronous import (
+    LoadShared,
+    MBarrierAlloc,
+    MBarrierArrive,
+    MBarrierExpect,
+    MBarrierWait,
+    SharedSlot,
+    SharedView,
+    TensorMap,
+    TmaLoad,
+    WarpSpecialize,
+)
+from blocklang.ir.ops.control import For, If, Return, While, Yield
+from blocklang.ir.ops.shared import SharedAlloc
+from blocklang.ir.types import BlockType, MBarriersType, SharedType, i32
+
+from .dce import Needed, keep_only
+from .manager import Pass
+from .rings import Place, Ring, Step, Threading, advance, find_rings
+
+_GROUP = 4
+_PRODUCER_REGISTERS = 24
+_REGISTERS = 65536
+_MOST_REGISTERS = 240
+
+
+@dataclass(frozen=True)
+class SpecializeWarps(Pass):
+    """Split a kernel into a producer and a consumer."""
+
+    name: ClassVar[str] = "specialize-warps"
+
+    def _run(self, module: Module) -> None:
+        for function in module.functions.values():
+            loads = [op for op in function.walk() if isinstance(op, LoadShared)]
+            if loads and _is_wanted(function, loads) and _is_possible(function, loads):
+                _Split(function, loads).run()
+
+
+def _is_wanted(function: Function, loads: list[LoadShared]) -> bool:
+    """Whether some copy is in a loop, and no loop forbids it."""
+    loops = [loop for load in loads for loop in _loops_around(load)]
+    return bool(loops) and all(loop.warp_specialize != 0 for loop in loops)
+
+
+def _loops_around(op: Operation) -> list[For]:
+    """The loops around an op, innermost first."""
+    found: list[For] = []
+    outer = op.parent_op
+    while outer is not None:
+        if isinstance(outer, For):
+            found.append(outer)
+        outer = outer.parent_op
+    return found
+
+
+def _is_possible(function: Function, loads: list[LoadShared]) -> bool:
+    """Whether one thread can find out by itself what to copy: from scalars alone."""
+    num_warps = int(function.attributes["num_warps"])
+    if num_warps % _GROUP or num_warps + _GROUP > 32:
+        return False
+    needed = Needed(function, lambda op: isinstance(op, LoadShared))
+    for op in needed.ops:
+        if isinstance(op, LoadShared | For | If):
+            continue
+        assert isinstance(op, Op)
+        if isinstance(op, While) or op.effects & ~Effect.READ:
+            return False
+        touched = () if op.is_terminator else (*op.operands, *op.results)
+        if any(isinstance(v.type, BlockType) for v in touched):
+            return False
+    return not any(isinstance(v.type, BlockType) for v in needed.values)
+
+
+@dataclass
+class _Split:
+    function: Function
+    loads: list[LoadShared]
+
+    def run(self) -> None:
+        self.num_warps = int(self.function.attributes["num_warps"])
+        rings = find_rings(self.loads, self.depth)
+        consumer = self.move_body()
+        mapping: dict[Value, Value] = {}
+        producer = clone_region(consumer, mapping)
+        copies = [_copied(ring, mapping) for ring in rings]
+        builder = Builder(self.function.block, len(self.function.block.ops) - 1, self.loads[0].loc)
+        zero = builder.constant(0, i32)
+        for ring, copy in zip(rings, copies, strict=True):
+            self.allocate(builder, ring)
+            copy.buffers, copy.full, copy.empty = ring.buffers, ring.full, ring.empty
+        one = builder.constant(1, i32)
+        _consume(consumer.block, rings, Place(zero, zero))
+        _produce(producer.block, copies, Place(zero, one))
+        self.strip(producer)
+        first, rest = self.registers()
+        builder.insert(
+            WarpSpecialize(
+                producer_registers=first, consumer_registers=rest,
+                loc=self.loads[0].loc, regions=[consumer, producer],
+            )
+        )  # fmt: skip
+
+    def depth(self, load: LoadShared) -> int:
+        """Slots: the loop's or the kernel's stages where the copy is in an innermost loop."""
+        loops = _loops_around(load)
+        if not loops or any(isinstance(op, For) for op in loops[0].regions[0].walk()):
+            return 1
+        return int(loops[0].num_stages or self.function.attributes["num_stages"])
+
+    def move_body(self) -> Region:
+        """Move the kernel's body into a region, but for tensor maps and what they are made of."""
+        block = self.function.block
+        kept: set[Operation] = set()
+        pending: list[Operation] = [op for op in block.ops if isinstance(op, TensorMap | Return)]
+        while pending:
+            op = pending.pop()
+            if op not in kept:
+                kept.add(op)
+                pending += [v.op for v in op.operands if isinstance(v, Result)]
+        region = Region()
+        for op in [op for op in block.ops if op not in kept]:
+            op.detach()
+            region.block.append(op)
+        region.block.append(Yield((), loc=block.terminator.loc))
+        return region
+
+    def allocate(self, builder: Builder, ring: Ring) -> None:
+        """The buffers and barriers of a ring."""
+        loc = ring.loads[0].loc
+        for load in ring.loads:
+            kind = load.results[0].type
+            assert isinstance(kind, SharedType)
+            slots = SharedType(kind.shape, kind.element, kind.layout, ring.depth)
+            made = SharedAlloc(loc=load.loc, result_types=[slots])
+            made.results[0].name = load.results[0].name
+            ring.buffers.append(builder.insert(made).result)
+        barriers = MBarriersType(ring.depth)
+        full = MBarrierAlloc(arrivals=1, loc=loc, result_types=[barriers])
+        empty = MBarrierAlloc(arrivals=self.num_warps, loc=loc, result_types=[barriers])
+        ring.full = builder.insert(full).result
+        ring.empty = builder.insert(empty).result
+        ring.full.name, ring.empty.name = "full", "empty"
+
+    def strip(self, region: Region) -> None:
+        """Keep of the producer's body only what fills the rings."""
+        body = Function("producer", self.function.loc)
+        body.body = region
+        keep_only(body, lambda op: isinstance(op, TmaLoad | MBarrierWait | MBarrierExpect))
+
+    def registers(self) -> tuple[int, int]:
+        """The registers of a producer's and of a consumer's thread: what the launch allocates, of
+        which a producer needs few. With one consuming warpgroup each thread has all it can use.
+        """
+        groups = self.num_warps // _GROUP
+        if groups == 1:
+            return 0, 0
+        at_launch = _REGISTERS // (32 * (self.num_warps + _GROUP)) // 8 * 8
+        rest = (at_launch * (groups + 1) - _PRODUCER_REGISTERS) // groups // 8 * 8
+        return _PRODUCER_REGISTERS, min(rest, _MOST_REGISTERS)
+
+
+def _copied(ring: Ring, mapping: dict[Value, Value]) -> Ring:
+    """The same ring with the producer's copies of the loads."""
+    loads = []
+    for load in ring.loads:
+        value = mapping[load.results[0]]
+        assert isinstance(value, Result)
+        assert isinstance(value.op, LoadShared)
+        loads.append(value.op)
+    return Ring(loads, ring.depth)
+
+
+# ---------------------------------------------------------------- both sides
+
+
+def _consume(block: Block, rings: list[Ring], start: Place) -> None:
+    """Replace loads by slots that are waited for before the first reader and given back behind the
+    last.
+    """
+    steps: dict[Operation, list[tuple[Ring, Step]]] = {}
+    for ring in rings:
+        readers = ring.readers
+        after = ring.home.ops[ring.home.ops.index(readers[-1]) + 1]
+        # What is full is given back before something else is waited for.
+        steps.setdefault(after, []).insert(0, (ring, _release(ring)))
+        steps.setdefault(readers[0], []).append((ring, _acquire(ring)))
+    Threading(steps).run(block, dict.fromkeys(rings, start))
+    for ring in rings:
+        for load in ring.loads:
+            load.erase()
+
+
+def _acquire(ring: Ring) -> Step:
+    def step(op: Operation, place: Place) -> Place:
+        builder = Builder.before(op)
+        assert ring.full is not None
+        builder.insert(MBarrierWait(ring.full, place.index, place.phase, loc=op.loc))
+        for load, buffer in zip(ring.loads, ring.buffers, strict=True):
+            slot = builder.insert(SharedSlot(buffer, place.index, loc=load.loc)).result
+            _move_views(load.results[0], builder)
+            load.results[0].replace_all_uses_with(slot)
+        return place
+
+    return step
+
+
+def _move_views(value: Value, builder: Builder) -> None:
+    """Let the views of a buffer that stand in the same block follow it to where it is known now."""
+    for user in value.users:
+        if isinstance(user, SharedView) and user.parent is builder.block:
+            position = builder.block.ops.index(user)
+            user.detach()
+            assert builder.index is not None
+            builder.index -= position < builder.index
+            builder.insert(user)
+            _move_views(user.results[0], builder)
+
+
+def _release(ring: Ring) -> Step:
+    def step(op: Operation, place: Place) -> Place:
+        builder = Builder.before(op)
+        assert ring.empty is not None
+        builder.loc = ring.loads[0].loc
+        builder.insert(MBarrierArrive(ring.empty, place.index, loc=builder.loc))
+        return advance(builder, place, ring.depth)
+
+    return step
+
+
+def _produce(block: Block, rings: list[Ring], start: Place) -> None:
+    """Replace loads by copies into slots that are empty."""
+    steps: dict[Operation, list[tuple[Ring, Step]]] = {}
+    for ring in rings:
+        after = ring.home.ops[ring.home.ops.index(ring.loads[-1]) + 1]
+        steps.setdefault(after, []).append((ring, _fill(ring)))
+    Threading(steps).run(block, dict.fromkeys(rings, start))
+
+
+def _fill(ring: Ring) -> Step:
+    def step(op: Operation, place: Place) -> Place:
+        builder = Builder.before(op)
+        builder.loc = ring.loads[0].loc
+        assert ring.full is not None
+        assert ring.empty is not None
+        builder.insert(MBarrierWait(ring.empty, place.index, place.phase, loc=builder.loc))
+        builder.insert(MBarrierExpect(ring.full, place.index, bytes=ring.bytes, loc=builder.loc))
+        for load, buffer in zip(ring.loads, ring.buffers, strict=True):
+            slot = builder.insert(SharedSlot(buffer, place.index, loc=load.loc)).result
+            builder.insert(
+                TmaLoad(
+                    load.map, load.indices, buffer=slot, barriers=ring.full, index=place.index,
+                    loc=load.loc,
+                )
+            )  # fmt: skip
+        return advance(builder, place, ring.depth)
+
+    return step
