@@ -161,6 +161,28 @@ def test_pieces_cover_a_row_however_it_is_aligned(itemsize, align, warps):
         assert n - inner < block + chosen - 1
 
 
+@pytest.mark.parametrize(("name", "itemsize"), [("fp32", 4), ("bf16", 2)])
+def test_resident_layernorm_moves_16_bytes_at_a_time(name, itemsize):
+    types = {
+        parameter: kind.replace("fp32:", f"{name}:") if parameter in "xywb" else kind
+        for parameter, kind in signature(layernorm.layernorm_resident).items()
+    }
+    sizes = layernorm.pieces(12345, itemsize, 16)
+    compiled = layernorm.layernorm_resident.compile(
+        types, {"PIECES": sizes}, target="sm_90a", num_warps=16
+    )
+    _, _, count, edge, threads = sizes
+    assert edge == threads
+    loads = re.findall(r"ld\.global\S* ", compiled.asm["ptx"])
+    stores = re.findall(r"st\.global\S* ", compiled.asm["ptx"])
+    # Both the first row and the next one: the blocks, and one edge. Mean and rstd are stored too.
+    assert len([access for access in loads if "v4" in access]) == 2 * count
+    assert len([access for access in stores if "v4" in access]) == count
+    assert len(stores) == count + 3
+    # The weights, element by element, are read before the loop.
+    assert len(loads) == 2 * (count + 1) + 2 * (count * 16 // itemsize + 1)
+
+
 @DTYPES
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("form", [layernorm.BackwardByAtomics, layernorm.BackwardInTwoStages])
