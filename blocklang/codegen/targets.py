@@ -39,6 +39,16 @@ class GpuTarget:
         return self.capability >= 89
 
     @property
+    def has_warpgroups(self) -> bool:
+        """Four warps together multiply matrices in shared memory, and pass registers on."""
+        return self.name == "sm_90a"
+
+    @property
+    def has_bulk_tensor_copies(self) -> bool:
+        """There is a tensor memory accelerator, with instructions for programs without cluster."""
+        return self.capability >= 90 and self.ptx >= 86
+
+    @property
     def features(self) -> str:
         """LLVM's feature string: the PTX version."""
         return f"+ptx{self.ptx}"

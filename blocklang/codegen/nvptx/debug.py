@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 from blocklang.codegen.lower import lowers
 from blocklang.ir.core import Value
 from blocklang.ir.ops.debug import DeviceAssert, DevicePrint
@@ -21,24 +18,12 @@ def _(e: NvptxEmitter, op: DevicePrint) -> None:
     # What the author wrote is text, not a format.
     prefix = op.prefix.replace("%", "%%")
     if not op.values:
-        _guarded(e, e.owner(i32), lambda: _print(e, f"{_PLACE}idx () {prefix}\n", _program(e)))
+        with e.guarded(e.owner(i32)):
+            _print(e, f"{_PLACE}idx () {prefix}\n", _program(e))
     for value in op.values:
         for register in range(e.lanes(value.type) or 1):
-            write = partial(_print_element, e, prefix, value, register, op.hex)
-            _guarded(e, e.owner(value.type), write)
-
-
-def _guarded(e: NvptxEmitter, predicate: str | None, write: Callable[[], None]) -> None:
-    """Write code that only runs under `predicate`."""
-    if predicate is None:
-        write()
-        return
-    inside, end = e.new_label("guarded"), e.new_label("endguarded")
-    e.line(f"br i1 {predicate}, label %{inside}, label %{end}")
-    e.label(inside)
-    write()
-    e.line(f"br label %{end}")
-    e.label(end)
+            with e.guarded(e.owner(value.type)):
+                _print_element(e, prefix, value, register, op.hex)
 
 
 def _program(e: NvptxEmitter) -> list[tuple[str, str]]:
@@ -99,4 +84,5 @@ def _(e: NvptxEmitter, op: DeviceAssert) -> None:
     message, file = e.global_string(op.message), e.global_string(op.loc.file)
     function = e.global_string(op.loc.function)
     arguments = f"ptr {message}, ptr {file}, i32 {op.loc.line}, ptr {function}, i64 1"
-    _guarded(e, failed, lambda: e.line(f"call void @__assertfail({arguments})"))
+    with e.guarded(failed):
+        e.line(f"call void @__assertfail({arguments})")

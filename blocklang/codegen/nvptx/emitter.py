@@ -8,16 +8,27 @@ the bits of the thread's number.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from blocklang.codegen.debug_info import DebugInfo
 from blocklang.codegen.emit import Emitter
 from blocklang.codegen.targets import GpuTarget
 from blocklang.ir.core import Value
 from blocklang.ir.layout import LinearLayout
-from blocklang.ir.types import BlockType, Type
+from blocklang.ir.types import (
+    BlockType,
+    MBarriersType,
+    PendingType,
+    SharedType,
+    TensorMapType,
+    Type,
+)
 
 LANE_BITS = 5
+CONVERGENT = "#1"
+"""The attributes of inline PTX that threads execute together: LLVM may not move it."""
+SHARED = "ptr addrspace(3)"
 
 
 class NvptxEmitter(Emitter):
@@ -39,20 +50,34 @@ class NvptxEmitter(Emitter):
         self.scalar_lanes: int | None = None
         # While a single register is computed, blocks stand for scalars.
         self.is_scalar = False
+        # Which partition of the warps is emitted: "", "consumer" or "producer" (one thread).
+        self.partition = ""
         self.elements: dict[tuple[Value, int, str], str] = {}
         self.ranges: dict[Value, tuple[str, int]] = {}
 
     def lanes(self, type: Type) -> int | None:
         if self.is_scalar:
             return None
+        if isinstance(type, PendingType):
+            type = type.block
         return type.registers if isinstance(type, BlockType) else self.scalar_lanes
 
-    def prologue(self) -> None:
-        """The thread's number, as `%tid`."""
-        threads = 32 * self.num_warps
+    def type(self, type: Type) -> str:
+        if isinstance(type, SharedType | MBarriersType):
+            return SHARED
+        return "ptr" if isinstance(type, TensorMapType) else super().type(type)
+
+    def prologue(self, threads: int, needs_warp: bool) -> None:
+        """The thread's number, as `%tid`, and that of its warp, as `%warp`, which ptxas then knows
+        to be the same for the whole warp.
+        """
         self.lines.append(
             f"  %tid = call range(i32 0, {threads}) i32 @llvm.nvvm.read.ptx.sreg.tid.x()"
         )
+        if needs_warp:
+            number = self.emit(f"lshr i32 %tid, {LANE_BITS}")
+            name = "@llvm.nvvm.shfl.sync.idx.i32"
+            self.line(f"%warp = call i32 {name}(i32 -1, i32 {number}, i32 0, i32 31)")
 
     def global_string(self, text: str) -> str:
         """A constant string in global memory, as a generic pointer."""
@@ -147,6 +172,56 @@ class NvptxEmitter(Emitter):
         if first is None or second is None:
             return first or second
         return self.emit(f"and i1 {first}, {second}")
+
+    @contextmanager
+    def guarded(self, predicate: str | None) -> Iterator[None]:
+        """What is emitted inside runs only under `predicate` (None: always)."""
+        if predicate is None:
+            yield
+            return
+        inside, end = self.new_label("guarded"), self.new_label("endguarded")
+        self.line(f"br i1 {predicate}, label %{inside}, label %{end}")
+        self.label(inside)
+        yield
+        self.line(f"br label %{end}")
+        self.label(end)
+
+    @contextmanager
+    def one_thread(self) -> Iterator[None]:
+        """What is emitted inside runs in one thread of the program, always the same one of a
+        partition.
+        """
+        is_alone = self.partition == "producer"
+        with self.guarded(None if is_alone else self.emit("icmp eq i32 %tid, 0")):
+            yield
+
+    def assembly(
+        self,
+        text: str,
+        results: Sequence[tuple[str, str]],
+        operands: Sequence[tuple[str, str, str]],
+        memory: bool = False,
+    ) -> list[str]:
+        """Inline PTX that threads execute together; the names of its results.
+
+        `results` are (constraint, LLVM type), `operands` (constraint, LLVM type, value). With
+        `memory` no access is moved across.
+        """
+        clobbers = ["~{memory}"] if memory else []
+        constraints = ",".join(
+            [*(f"={c}" for c, _ in results), *(c for c, _, _ in operands), *clobbers]
+        )
+        kinds = [kind for _, kind in results]
+        whole = "void" if not kinds else kinds[0] if len(kinds) == 1 else f"{{{', '.join(kinds)}}}"
+        given = ", ".join(f"{kind} {value}" for _, kind, value in operands)
+        call = f'call {whole} asm sideeffect "{text}", "{constraints}"({given}) {CONVERGENT}'
+        if not kinds:
+            self.line(call)
+            return []
+        made = self.emit(call)
+        if len(kinds) == 1:
+            return [made]
+        return [self.emit(f"extractvalue {whole} {made}, {i}") for i in range(len(kinds))]
 
     # ------------------------------------------------------------ pieces of vectors
 

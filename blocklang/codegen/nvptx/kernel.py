@@ -7,12 +7,23 @@ import re
 from blocklang.codegen import elementwise  # noqa: F401  (registers lowerings)
 from blocklang.codegen.debug_info import DebugInfo
 from blocklang.codegen.targets import GpuTarget
-from blocklang.ir.core import Argument, Module
+from blocklang.ir.core import Argument, Function, Module
+from blocklang.ir.ops.asynchronous import MBarrierArrive, WarpSpecialize, Wgmma
 from blocklang.ir.types import PointerType
 
-from . import debug, memory, program, reduce, shared  # noqa: F401  (register lowerings)
+from . import (  # noqa: F401  (register lowerings)
+    debug,
+    mbarrier,
+    memory,
+    partitions,
+    program,
+    reduce,
+    shared,
+    tma,
+    wgmma,
+)
 from .control import emit_ops
-from .emitter import NvptxEmitter
+from .emitter import CONVERGENT, NvptxEmitter
 
 _DECLARATIONS = """\
 @shared_memory = external addrspace(3) global [0 x i8], align 1024
@@ -34,8 +45,10 @@ def emit_kernel(
     num_warps = int(kernel.attributes["num_warps"])
     info = DebugInfo(kernel.name, kernel.loc) if line_info else None
     e = NvptxEmitter(target, num_warps, fp_fusion, info)
-    parameters = ", ".join(_parameter(e, argument) for argument in kernel.arguments)
-    e.prologue()
+    parameters = [_parameter(e, argument) for argument in kernel.arguments]
+    parameters += tma.parameters(e, kernel)
+    e.location = kernel.loc
+    e.prologue(threads(kernel), _needs_warp(kernel))
     emit_ops(e, kernel.block)
     e.location = kernel.block.terminator.loc
     e.line("ret void")
@@ -43,22 +56,34 @@ def emit_kernel(
     lines = [
         _DECLARATIONS,
         *e.globals,
-        f"define ptx_kernel void @{symbol(kernel.name)}({parameters}) #0{scope} {{",
+        f"define ptx_kernel void @{symbol(kernel.name)}({', '.join(parameters)}) #0{scope} {{",
         "entry:",
         *_print_buffer(e),
         *e.lines,
         "}",
-        f"attributes #0 = {{ nounwind {_bounds(num_warps)} }}",
+        f"attributes #0 = {{ nounwind {_bounds(kernel)} }}",
+        f"attributes {CONVERGENT} = {{ convergent nounwind }}",
         info.text() if info else "",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _bounds(num_warps: int) -> str:
+def threads(kernel: Function) -> int:
+    """The threads of one program: those of its warps, and the warpgroup of a producer."""
+    has_producer = any(isinstance(op, WarpSpecialize) for op in kernel.walk())
+    warps = int(kernel.attributes["num_warps"])
+    return 32 * (warps + partitions.PRODUCER_WARPS * has_producer)
+
+
+def _needs_warp(kernel: Function) -> bool:
+    return any(isinstance(op, MBarrierArrive | WarpSpecialize | Wgmma) for op in kernel.walk())
+
+
+def _bounds(kernel: Function) -> str:
     """The launch bounds. Without `minctasm`, ptxas spills at 32 registers where it could use 64 or
     255.
     """
-    return f'"nvvm.reqntid"="{32 * num_warps}" "nvvm.minctasm"="1"'
+    return f'"nvvm.reqntid"="{threads(kernel)}" "nvvm.minctasm"="1"'
 
 
 def _print_buffer(e: NvptxEmitter) -> list[str]:

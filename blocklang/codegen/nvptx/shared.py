@@ -12,11 +12,9 @@ from blocklang.ir.ops.shared import Barrier, SharedAlloc, SharedLoad, SharedStor
 from blocklang.ir.types import BlockType, SharedType, element_type
 
 from .elements import layout_of
-from .emitter import LANE_BITS, NvptxEmitter
+from .emitter import LANE_BITS, SHARED, NvptxEmitter
 from .memory import Words, storage_type, store_words
 from .reduce import through_words
-
-SHARED = "ptr addrspace(3)"
 
 
 @lowers(SharedAlloc, on=("nvptx",))
@@ -29,6 +27,10 @@ def _(e: NvptxEmitter, op: SharedAlloc) -> str:
 def _(e: NvptxEmitter, op: Barrier) -> None:
     if e.num_warps == 1:
         e.line("call void @llvm.nvvm.bar.warp.sync(i32 -1)")
+    elif e.partition == "consumer":
+        # The producer does not take part.
+        name = "@llvm.nvvm.barrier.cta.sync.aligned.count"
+        e.line(f"call void {name}(i32 1, i32 {32 * e.num_warps})")
     else:
         e.line("call void @llvm.nvvm.barrier.cta.sync.aligned.all(i32 0)")
 

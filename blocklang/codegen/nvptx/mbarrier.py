@@ -1,0 +1,91 @@
+"""Barriers in shared memory: 8 bytes each, which count arrivals and announced bytes."""
+
+from __future__ import annotations
+
+from blocklang.codegen.lower import lowers
+from blocklang.ir.core import Value
+from blocklang.ir.ops.asynchronous import (
+    MBarrierAlloc,
+    MBarrierArrive,
+    MBarrierExpect,
+    MBarrierWait,
+)
+from blocklang.ir.types import MBarriersType
+
+from .emitter import SHARED, NvptxEmitter
+
+_BYTES = 8
+
+
+def _place(byte: int) -> str:
+    return f"getelementptr (i8, {SHARED} @shared_memory, i32 {byte})"
+
+
+def barrier(e: NvptxEmitter, barriers: Value, index: Value) -> str:
+    """The address of one of several barriers."""
+    return e.emit(f"getelementptr [{_BYTES} x i8], {SHARED} {e[barriers]}, i32 {e[index]}")
+
+
+@lowers(MBarrierAlloc, on=("nvptx",), capability=90)
+def _(e: NvptxEmitter, op: MBarrierAlloc) -> str:
+    assert op.offset >= 0, "allocate_shared has not run"
+    assert op.parent is not None
+    together = [other for other in op.parent.ops if isinstance(other, MBarrierAlloc)]
+    # Places are constants: the first op can prepare them all, with one barrier of the threads.
+    if op is together[0]:
+        _initialise(e, together)
+    return _place(op.offset)
+
+
+def _initialise(e: NvptxEmitter, ops: list[MBarrierAlloc]) -> None:
+    assert not e.partition, "a partition cannot make barriers for the other one"
+    with e.one_thread():
+        for op in ops:
+            kind = op.results[0].type
+            assert isinstance(kind, MBarriersType)
+            for index in range(kind.depth):
+                place = _place(op.offset + _BYTES * index)
+                name = "@llvm.nvvm.mbarrier.init.shared"
+                e.line(f"call void {name}({SHARED} {place}, i32 {op.arrivals})")
+        e.line("call void @llvm.nvvm.fence.mbarrier_init.release.cluster()")
+        e.line("call void @llvm.nvvm.fence.proxy.async.shared_cta()")
+    e.line("call void @llvm.nvvm.barrier.cta.sync.aligned.all(i32 0)")
+
+
+@lowers(MBarrierWait, on=("nvptx",), capability=90)
+def _(e: NvptxEmitter, op: MBarrierWait) -> None:
+    """The hardware suspends the thread for a while; it may give up before the phase is complete."""
+    place = barrier(e, op.barriers, op.index)
+    wait, done = e.new_label("wait"), e.new_label("endwait")
+    e.line(f"br label %{wait}")
+    e.label(wait)
+    name = "@llvm.nvvm.mbarrier.try.wait.parity.scope.cta.space.cta"
+    complete = e.emit(f"call i1 {name}({SHARED} {place}, i32 {e[op.phase]})")
+    e.line(f"br i1 {complete}, label %{done}, label %{wait}")
+    e.label(done)
+
+
+@lowers(MBarrierArrive, on=("nvptx",), capability=90)
+def _(e: NvptxEmitter, op: MBarrierArrive) -> None:
+    place = barrier(e, op.barriers, op.index)
+    predicate = None if op.predicate is None else e[op.predicate]
+    if e.partition != "producer":
+        # What the other lanes have read is read before the first one arrives for all.
+        e.line("call void @llvm.nvvm.bar.warp.sync(i32 -1)")
+        lane = e.emit("and i32 %tid, 31")
+        predicate = e.both(e.emit(f"icmp eq i32 {lane}, 0"), predicate)
+    # A predicated instruction does not cut the code into basic blocks.
+    e.assembly(
+        "@$0 mbarrier.arrive.shared::cta.b64 _, [$1];",
+        [],
+        [("b", "i1", predicate or "true"), ("r", SHARED, place)],
+        memory=True,
+    )
+
+
+@lowers(MBarrierExpect, on=("nvptx",), capability=90)
+def _(e: NvptxEmitter, op: MBarrierExpect) -> None:
+    place = barrier(e, op.barriers, op.index)
+    with e.one_thread():
+        name = "@llvm.nvvm.mbarrier.arrive.expect.tx.scope.cta.space.cta"
+        e.emit(f"call i64 {name}({SHARED} {place}, i32 {op.bytes})")

@@ -1,0 +1,61 @@
+"""Warps that do different work: a producer's warpgroup behind the program's own warps.
+
+The ordinary warps keep their numbers, so that layouts need not know of the producer. One thread of
+it executes the producer's region; the others leave, and no barrier of all threads may follow.
+"""
+
+from __future__ import annotations
+
+from blocklang.codegen.lower import lowers
+from blocklang.ir.core import Region
+from blocklang.ir.ops.asynchronous import WarpSpecialize
+
+from .control import emit_ops
+from .emitter import NvptxEmitter
+
+PRODUCER_WARPS = 4
+"""Registers are handed from one warpgroup to another: the producer has all four warps of one."""
+
+
+@lowers(WarpSpecialize, on=("nvptx",), feature="has_warpgroups")
+def _(e: NvptxEmitter, op: WarpSpecialize) -> None:
+    assert not e.partition, "partitions do not nest"
+    producer, consumer = e.new_label("producer"), e.new_label("consumer")
+    end = e.new_label("endpartitions")
+    behind = e.emit(f"icmp uge i32 %warp, {e.num_warps}")
+    e.line(f"br i1 {behind}, label %{producer}, label %{consumer}")
+    e.label(producer)
+    _set_registers(e, "dec", op.producer_registers)
+    _elect(e, end)
+    _partition(e, "producer", op.producer)
+    e.location = op.loc
+    e.line(f"br label %{end}")
+    e.label(consumer)
+    _set_registers(e, "inc", op.consumer_registers)
+    _partition(e, "consumer", op.consumer)
+    e.location = op.loc
+    e.line(f"br label %{end}")
+    e.label(end)
+
+
+def _set_registers(e: NvptxEmitter, direction: str, count: int) -> None:
+    if count:
+        e.line(f"call void @llvm.nvvm.setmaxnreg.{direction}.sync.aligned.u32(i32 {count})")
+
+
+def _elect(e: NvptxEmitter, end: str) -> None:
+    """One thread of the first warp goes on, all others to `end`."""
+    first, elected = e.new_label("first"), e.new_label("elected")
+    is_first = e.emit(f"icmp eq i32 %warp, {e.num_warps}")
+    e.line(f"br i1 {is_first}, label %{first}, label %{end}")
+    e.label(first)
+    chosen = e.emit("call {i32, i1} @llvm.nvvm.elect.sync(i32 -1)")
+    is_chosen = e.emit(f"extractvalue {{i32, i1}} {chosen}, 1")
+    e.line(f"br i1 {is_chosen}, label %{elected}, label %{end}")
+    e.label(elected)
+
+
+def _partition(e: NvptxEmitter, name: str, region: Region) -> None:
+    e.partition = name
+    emit_ops(e, region.block)
+    e.partition = ""

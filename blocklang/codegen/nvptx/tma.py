@@ -1,0 +1,139 @@
+"""The tensor memory accelerator: maps of tensors, copies of boxes, slots of buffers.
+
+A map is a parameter of the kernel, behind the ordinary ones, which the launcher encodes from a
+recipe. An instruction moves one box; a buffer of several has them one behind the other, as
+`shared_tile` has its panels.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+from blocklang.codegen.lower import lowers
+from blocklang.ir.core import Function, Result, Value
+from blocklang.ir.ops.asynchronous import (
+    FenceAsync,
+    SharedSlot,
+    SharedView,
+    TensorMap,
+    TmaLoad,
+    TmaStore,
+    TmaStoreWait,
+)
+from blocklang.ir.ops.descriptor import MakeTensorDescriptor
+from blocklang.ir.types import SharedType
+
+from .emitter import SHARED, NvptxEmitter
+from .mbarrier import barrier
+
+_FEATURE = "has_bulk_tensor_copies"
+
+
+def tensor_maps(kernel: Function) -> list[TensorMap]:
+    """The maps of a kernel, in the order of its parameters."""
+    return [op for op in kernel.walk() if isinstance(op, TensorMap)]
+
+
+def parameters(e: NvptxEmitter, kernel: Function) -> list[str]:
+    """The kernel's parameters for its maps."""
+    texts = []
+    for number, op in enumerate(tensor_maps(kernel)):
+        e.names[op.results[0]] = name = f"%tensor_map{number}"
+        # Without "grid_constant", LLVM copies the map to where the accelerator cannot read it.
+        texts.append(f'ptr byval([128 x i8]) align 64 "nvvm.grid_constant" {name}')
+    return texts
+
+
+@lowers(MakeTensorDescriptor, on=("nvptx",), feature=_FEATURE)
+def _(e: NvptxEmitter, op: MakeTensorDescriptor) -> None:
+    """The launcher knows what it says."""
+
+
+@lowers(TensorMap, on=("nvptx",), feature=_FEATURE)
+def _(e: NvptxEmitter, op: TensorMap) -> None:
+    assert op.parent is not None
+    together = [other for other in op.parent.ops if isinstance(other, TensorMap)]
+    if op is together[0]:
+        with e.one_thread():
+            for each in together:
+                e.line(f"call void @llvm.nvvm.prefetch.tensormap.p0(ptr {e[each.results[0]]})")
+
+
+@lowers(SharedSlot, on=("nvptx",))
+def _(e: NvptxEmitter, op: SharedSlot) -> str:
+    size = f"[{_buffer(op.buffer).slot_bytes} x i8]"
+    return e.emit(f"getelementptr {size}, {SHARED} {e[op.buffer]}, i32 {e[op.index]}")
+
+
+@lowers(SharedView, on=("nvptx",))
+def _(e: NvptxEmitter, op: SharedView) -> str:
+    return e[op.buffer]
+
+
+def _buffer(value: Value) -> SharedType:
+    assert isinstance(value.type, SharedType)
+    return value.type
+
+
+def _boxes(
+    e: NvptxEmitter, op: TmaLoad | TmaStore, indices: Sequence[Value]
+) -> Iterator[tuple[str, str]]:
+    """Address and coordinates, as an instruction takes them, of each box of a buffer."""
+    kind = _buffer(op.buffer)
+    assert isinstance(op.map, Result)
+    known = op.map.op
+    assert isinstance(known, TensorMap)
+    assert len(known.axes) == len(kind.shape) == len(indices), "map, buffer, indices: one rank"
+    sizes = [kind.shape[axis] for axis in known.axes]
+    assert not any(n % b for n, b in zip(sizes, known.box, strict=True)), "boxes fill the buffer"
+    # Memory has the panels of the fastest axis outermost, then the slower axes from the slowest.
+    counts = [n // b for n, b in zip(sizes, known.box, strict=True)]
+    places = itertools.product(*(range(count) for count in (counts[-1], *counts[:-1])))
+    size = math.prod(known.box) * kind.element.bytes
+    for number, (panel, *slower) in enumerate(places):
+        address = e[op.buffer]
+        if number:
+            address = e.emit(f"getelementptr i8, {SHARED} {address}, i32 {number * size}")
+        coordinates = []
+        for index, place, step in zip(indices, (*slower, panel), known.box, strict=True):
+            first = place * step
+            at = e.emit(f"add i32 {e[index]}, {first}") if first else e[index]
+            coordinates.append(f"i32 {at}")
+        yield address, ", ".join(reversed(coordinates))
+
+
+@lowers(TmaLoad, on=("nvptx",), feature=_FEATURE)
+def _(e: NvptxEmitter, op: TmaLoad) -> None:
+    signal = barrier(e, op.barriers, op.index)
+    name = f"@llvm.nvvm.cp.async.bulk.tensor.g2s.cta.tile.{len(op.indices)}d"
+    with e.one_thread():
+        for address, coordinates in _boxes(e, op, op.indices):
+            places = f"{SHARED} {address}, {SHARED} {signal}, ptr {e[op.map]}"
+            e.line(f"call void {name}({places}, {coordinates}, i64 0, i1 false)")
+
+
+@lowers(TmaStore, on=("nvptx",), feature=_FEATURE)
+def _(e: NvptxEmitter, op: TmaStore) -> None:
+    assert op.reduce in ("", "add"), f"unknown reduction {op.reduce}"
+    form = f"reduce.{op.reduce}" if op.reduce else "s2g"
+    name = f"@llvm.nvvm.cp.async.bulk.tensor.{form}.tile.{len(op.indices)}d"
+    with e.one_thread():
+        for address, coordinates in _boxes(e, op, op.indices):
+            places = f"{SHARED} {address}, ptr {e[op.map]}"
+            e.line(f"call void {name}({places}, {coordinates}, i64 0, i1 false)")
+        e.line("call void @llvm.nvvm.cp.async.bulk.commit.group()")
+
+
+@lowers(TmaStoreWait, on=("nvptx",), feature=_FEATURE)
+def _(e: NvptxEmitter, op: TmaStoreWait) -> None:
+    """Groups belong to the thread that started them."""
+    with e.one_thread():
+        form = ".read" if op.read else ""
+        e.line(f"call void @llvm.nvvm.cp.async.bulk.wait.group{form}(i32 {op.groups})")
+
+
+@lowers(FenceAsync, on=("nvptx",), capability=90)
+def _(e: NvptxEmitter, op: FenceAsync) -> None:
+    e.line("call void @llvm.nvvm.fence.proxy.async.shared_cta()")

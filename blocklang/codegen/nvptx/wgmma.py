@@ -1,0 +1,347 @@
+"""Matrix products by warpgroups: instructions m64nNkK on tiles in shared memory.
+
+The accumulators of an op are one LLVM vector, taken apart before its first instruction and put
+together behind its last one. Where an operand lies follows from its layout, which must be one of
+`shared_tile`; the parts of an address that threads do not change are one constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from blocklang.codegen.lower import lowers
+from blocklang.ir.core import Result, Value
+from blocklang.ir.layout import LinearLayout, shared_tile, wgmma_accumulator, wgmma_operand_a
+from blocklang.ir.ops.asynchronous import Wgmma, WgmmaBegin, WgmmaWait
+from blocklang.ir.ops.program import constant_value
+from blocklang.ir.types import BlockType, DType, PendingType, SharedType, element_type
+
+from .emitter import SHARED, NvptxEmitter
+
+_ROWS = 64
+_WARP_BITS_OF_GROUP = 2
+_WORD_BITS = 32
+_TYPES = {
+    "f16": "f16", "bf16": "bf16", "f32": "tf32", "f8e4m3": "e4m3", "f8e5m2": "e5m2",
+    "i8": "s8", "u8": "u8",
+}  # fmt: skip
+_SWIZZLE_MODES = {128: 1, 64: 2, 32: 3}
+_FEATURE = "has_warpgroups"
+
+# ---------------------------------------------------------------- tiles in shared memory
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A matrix in shared memory, for the instruction: rows of `swizzle` bytes along the fastest
+    axis, `panel` bytes from one panel of such rows to the next.
+    """
+
+    fastest: int
+    swizzle: int
+    panel: int
+    element_bytes: int
+
+    def byte(self, coordinates: Sequence[int]) -> int:
+        """Where the element at the coordinates is, swizzling apart, which addresses do."""
+        panel, within = divmod(coordinates[self.fastest] * self.element_bytes, self.swizzle)
+        return panel * self.panel + coordinates[1 - self.fastest] * self.swizzle + within
+
+    def header(self, k: int) -> int:
+        """The constant part of a descriptor; `k` is the axis of the products' sum.
+
+        Groups of 8 rows follow each other. From panel to panel the instruction steps only where
+        rows run along K; else its own step along K stays inside a panel.
+        """
+        step = 16 if self.fastest == k else self.panel
+        return _SWIZZLE_MODES[self.swizzle] << 62 | (8 * self.swizzle >> 4) << 32 | step >> 4 << 16
+
+
+@lru_cache(maxsize=1024)
+def find_tile(shape: tuple[int, ...], layout: LinearLayout, element_bits: int) -> Tile:
+    """The tile that has `layout`. ValueError if there is none."""
+    for fastest in (0, 1):
+        order = (fastest, 1 - fastest)
+        for swizzle in _SWIZZLE_MODES:
+            is_wide = shape[fastest] * element_bits >= 8 * swizzle
+            if is_wide and layout == shared_tile(shape, order, element_bits, swizzle):
+                return Tile(fastest, swizzle, shape[1 - fastest] * swizzle, element_bits // 8)
+    raise ValueError(f"no warpgroup can read {layout} with elements of {element_bits} bits")
+
+
+# ---------------------------------------------------------------- accumulators
+
+
+@lru_cache(maxsize=1024)
+def find_instruction(layout: LinearLayout) -> tuple[tuple[int, int], int]:
+    """The warps along M and N, and the columns of the instruction, that have `layout`; as many
+    columns as possible. ValueError if there are none.
+    """
+    count = layout.in_size("warp")
+    shape = layout.shape[0], layout.shape[1]
+    for bits in range(count.bit_length() - _WARP_BITS_OF_GROUP):
+        warps = count >> bits, 1 << bits
+        columns = min(256, shape[1])
+        while columns >= 8:
+            if layout == wgmma_accumulator(shape, warps, columns):
+                return warps, columns
+            columns //= 2
+    raise ValueError(f"{layout} is no accumulator of warpgroups")
+
+
+def _block(value: Value) -> BlockType:
+    kind = value.type.block if isinstance(value.type, PendingType) else value.type
+    assert isinstance(kind, BlockType)
+    return kind
+
+
+@dataclass(frozen=True)
+class Words:
+    """How the registers of a block are passed: as they are, or several in one word."""
+
+    constraint: str
+    kind: str
+    count: int
+    vector: str
+
+    @staticmethod
+    def of(e: NvptxEmitter, block: BlockType) -> Words:
+        """The words of a block's vector."""
+        scalar, kind = e.scalar_type(block), e.type(block)
+        bits = element_type(block).bits
+        if scalar == "float":
+            return Words("f", scalar, block.registers, kind)
+        assert block.registers * bits % _WORD_BITS == 0, f"{block} has no whole words"
+        return Words("r", "i32", block.registers * bits // _WORD_BITS, kind)
+
+    @property
+    def packed(self) -> str:
+        """The vector of words."""
+        return f"<{self.count} x {self.kind}>"
+
+    def split(self, e: NvptxEmitter, vector: str) -> list[str]:
+        """The words of a vector."""
+        if self.packed != self.vector:
+            vector = e.emit(f"bitcast {self.vector} {vector} to {self.packed}")
+        return [e.extract(vector, self.packed, i) for i in range(self.count)]
+
+    def join(self, e: NvptxEmitter, words: Sequence[str]) -> str:
+        """The vector of the words."""
+        vector = e.build_vector(words, self.kind)
+        if self.packed == self.vector:
+            return vector
+        return e.emit(f"bitcast {self.packed} {vector} to {self.vector}")
+
+
+# ---------------------------------------------------------------- instructions
+
+
+class _Instruction:
+    """The instruction of one op: its name, and its calls."""
+
+    def __init__(self, e: NvptxEmitter, op: Wgmma, columns: int, words: Words, b: Tile) -> None:
+        self.e, self.words = e, words
+        acc, kinds = _block(op.acc), (element_type(op.a.type), element_type(op.b.type))
+        assert all(isinstance(kind, DType) for kind in kinds)
+        bits = kinds[0].bits
+        self.depth = 256 // bits
+        self.registers = columns // 2  # of one m64 block in one thread
+        self.count = self.registers * element_type(acc).bits // _WORD_BITS
+        names = [_TYPES[str(kind)] for kind in kinds]
+        result = {"f32": "f32", "f16": "f16", "i32": "s32"}[str(acc.element)]
+        form = f"m64n{columns}k{self.depth}.{result}.{'.'.join(names)}"
+        self.name = f"wgmma.mma_async.sync.aligned.{form}"
+        # Integers have no signs of operands, and only 16-bit elements may run along M or N.
+        self.tail = "" if result == "s32" else ", 1, 1"
+        self.is_transposed_b = b.fastest == 1
+        self.may_transpose = bits == 16
+        assert self.may_transpose or b.fastest == 0, f"{names[1]} must run along K"
+
+    def call(
+        self,
+        acc: Sequence[str] | None,
+        a: Sequence[str],
+        is_transposed_a: bool,
+        b: str,
+        accumulate: str | None,
+    ) -> list[str]:
+        """One instruction on the words of an accumulator (None: it counts as zero). `a` is one
+        descriptor or the four words of a fragment; `accumulate` is a predicate (None: true).
+        """
+        count, kind = self.count, self.words.kind
+        operands = [] if acc is None else [(str(i), kind, word) for i, word in enumerate(acc)]
+        first = count + len(operands)  # tied operands have numbers of their own
+        in_registers = len(a) > 1
+        operands += [("r", "i32", word) if in_registers else ("l", "i64", word) for word in a]
+        operands.append(("l", "i64", b))
+        left = ", ".join(f"${first + i}" for i in range(len(a)))
+        tail = self.tail
+        if self.may_transpose:
+            tail += ("" if in_registers else f", {int(is_transposed_a)}") + (
+                f", {int(self.is_transposed_b)}"
+            )
+        if acc is not None and accumulate is not None:
+            predicate, before = f"${first + len(a) + 1}", ""
+            operands.append(("b", "i1", accumulate))
+        else:
+            predicate = "p"
+            before = f".reg .pred p; setp.ne.b32 p, {int(acc is not None)}, 0; "
+        results = ", ".join(f"${i}" for i in range(count))
+        if in_registers:
+            left = f"{{{left}}}"
+        inputs = f"{left}, ${first + len(a)}, {predicate}{tail}"
+        text = f"{{ {before}{self.name} {{{results}}}, {inputs}; }}"
+        return self.e.assembly(text, [(self.words.constraint, kind)] * count, operands)
+
+
+def _base(e: NvptxEmitter, buffer: Value, tile: Tile, groups: Sequence[Sequence[int]]) -> str:
+    """The descriptor of a buffer's first element without its constant part, for this warpgroup,
+    whose tile starts at the sum of the `groups` (coordinates) that its number's bits select.
+    """
+    address = e.emit(f"ptrtoint {SHARED} {e[buffer]} to i32")
+    base = e.emit(f"lshr i32 {address}, 4")
+    shifts: dict[int, int] = {}
+    for bit, coordinates in enumerate(groups, _WARP_BITS_OF_GROUP):
+        step = tile.byte(coordinates) >> 4
+        if step:
+            assert step & (step - 1) == 0, "steps are powers of two"
+            shift = step.bit_length() - 1 - bit
+            shifts[shift] = shifts.get(shift, 0) | 1 << bit
+    for shift, mask in shifts.items():
+        part = e.emit(f"and i32 %warp, {mask}")
+        if shift:
+            part = e.emit(f"{'shl' if shift > 0 else 'lshr'} i32 {part}, {abs(shift)}")
+        base = e.emit(f"add i32 {base}, {part}")
+    return e.emit(f"zext i32 {base} to i64")
+
+
+class _Shared:
+    """Descriptors of an operand in shared memory; `axes` says which coordinate of an accumulator
+    the rows or columns of the operand are, and which axis of the operand is K.
+    """
+
+    def __init__(self, e: NvptxEmitter, value: Value, k: int, groups: Sequence[int]) -> None:
+        kind = value.type
+        assert isinstance(kind, SharedType)
+        self.e, self.k = e, k
+        self.tile = find_tile(kind.shape, kind.layout, kind.element.bits)
+        self.base = _base(e, value, self.tile, [self.at(each, 0) for each in groups])
+        self.made: dict[int, str] = {}
+
+    def at(self, outer: int, depth: int) -> tuple[int, int]:
+        """Coordinates from those along M or N, and along K."""
+        return (outer, depth) if self.k == 1 else (depth, outer)
+
+    def descriptor(self, outer: int, depth: int) -> str:
+        """The descriptor of the tile that starts there."""
+        constant = self.tile.header(self.k) + (self.tile.byte(self.at(outer, depth)) >> 4)
+        if constant not in self.made:
+            signed = constant - (1 << 64) if constant >> 63 else constant
+            self.made[constant] = self.e.emit(f"add i64 {self.base}, {signed}")
+        return self.made[constant]
+
+
+class _Registers:
+    """Fragments of operand `a` in registers."""
+
+    def __init__(self, e: NvptxEmitter, value: Value, warps: tuple[int, int]) -> None:
+        block = _block(value)
+        layout = block.layout
+        bits = element_type(block).bits
+        assert layout is not None
+        expected = wgmma_operand_a((layout.shape[0], layout.shape[1]), warps, bits)
+        assert layout == expected, f"{layout} is no operand of warpgroups"
+        vector, packed = e[value], f"<{block.registers * bits // _WORD_BITS} x i32>"
+        if packed != e.type(block):
+            vector = e.emit(f"bitcast {e.type(block)} {vector} to {packed}")
+        self.words = [
+            e.extract(vector, packed, i) for i in range(block.registers * bits // _WORD_BITS)
+        ]
+        step = 4 * _WORD_BITS // bits
+        self.starts = {
+            layout.apply(register=r): r * bits // _WORD_BITS
+            for r in range(0, block.registers, step)
+        }
+
+    def fragment(self, row: int, depth: int) -> list[str]:
+        """The words of the fragment that starts there."""
+        start = self.starts[row, depth]
+        return self.words[start : start + 4]
+
+
+@lowers(Wgmma, on=("nvptx",), feature=_FEATURE)
+def _(e: NvptxEmitter, op: Wgmma) -> str:
+    block = _block(op.acc)
+    layout = block.layout
+    assert layout is not None
+    warps, columns = find_instruction(layout)
+    groups = layout.bases_of("warp")[_WARP_BITS_OF_GROUP:]
+    words = Words.of(e, block)
+    b = _Shared(e, op.b, 0, [n for _, n in groups])
+    rows = [m for m, _ in groups]
+    a = (
+        _Shared(e, op.a, 1, rows)
+        if isinstance(op.a.type, SharedType)
+        else _Registers(e, op.a, warps)
+    )
+    instruction = _Instruction(e, op, columns, words, b.tile)
+    is_transposed_a = isinstance(a, _Shared) and a.tile.fastest == 0
+    assert instruction.may_transpose or not is_transposed_a, "a must run along K"
+    count = instruction.count
+    taken = None if _is_nothing(op) else words.split(e, e[op.acc])
+    # Each m64 block of accumulators is a chain of its own; the chains take turns.
+    chains = [None if taken is None else taken[i : i + count] for i in range(0, words.count, count)]
+    origins = [layout.apply(register=i * instruction.registers) for i in range(len(chains))]
+    accumulate = None if op.accumulate is None else e[op.accumulate]
+    e.line("call void @llvm.nvvm.wgmma.fence.sync.aligned()")
+    for depth in range(0, op.b.type.shape[0], instruction.depth):  # type: ignore[union-attr]
+        for number, (m, n) in enumerate(origins):
+            left = [a.descriptor(m, depth)] if isinstance(a, _Shared) else a.fragment(m, depth)
+            chains[number] = instruction.call(
+                chains[number],
+                left,
+                is_transposed_a,
+                b.descriptor(n, depth),
+                accumulate if depth == 0 else None,
+            )
+    e.line("call void @llvm.nvvm.wgmma.commit_group.sync.aligned()")
+    return words.join(e, [word for chain in chains for word in chain or ()])
+
+
+def _is_nothing(op: Wgmma) -> bool:
+    """The accumulator is known to count as zero before the first product."""
+    made_by = op.acc.op if isinstance(op.acc, Result) else None
+    if isinstance(made_by, WgmmaBegin):
+        return made_by.value is None or constant_value(made_by.value) == 0
+    return constant_value(op.acc) == 0
+
+
+@lowers(WgmmaBegin, on=("nvptx",), feature=_FEATURE)
+def _(e: NvptxEmitter, op: WgmmaBegin) -> str:
+    return "poison" if op.value is None else e[op.value]
+
+
+@lowers(WgmmaWait, on=("nvptx",), feature=_FEATURE)
+def _(e: NvptxEmitter, op: WgmmaWait) -> list[str]:
+    """All values go through the instruction, so that nothing that reads or overwrites them can be
+    moved before it.
+    """
+    forms = [Words.of(e, _block(value)) for value in op.values]
+    words = [
+        (form, word)
+        for form, value in zip(forms, op.values, strict=True)
+        for word in form.split(e, e[value])
+    ]
+    made = e.assembly(
+        f"wgmma.wait_group.sync.aligned {op.groups};",
+        [(form.constraint, form.kind) for form, _ in words],
+        [(str(i), form.kind, word) for i, (form, word) in enumerate(words)],
+        memory=True,
+    )
+    joined, start = [], 0
+    for form in forms:
+        joined.append(form.join(e, made[start : start + form.count]))
+        start += form.count
+    return joined
