@@ -21,10 +21,11 @@ import numpy
 from .compute import elementwise, numpy_type
 from .core import Block, Function, Module, Operation, Value
 from .op import Op
-from .ops import control, debug, memory, program, shape, shared
+from .ops import control, debug, dot, memory, program, shape, shared
 from .ops.elementwise import Elementwise
 from .ops.reduce import Reduce
-from .types import PointerType, Type, element_type, shape_of
+from .products import matrix_product
+from .types import DType, PointerType, Type, element_type, shape_of
 
 Array = Any
 OFFSET_BITS = 40
@@ -302,6 +303,13 @@ def _(e: Evaluator, op: Reduce, *inputs: Array) -> list[Array]:
             for total, value in zip(totals, e.block(op.combine.block, pairs), strict=True):
                 total[index] = value
     return totals
+
+
+@evaluates(dot.Dot)
+def _(e: Evaluator, op: dot.Dot, a: Array, b: Array, acc: Array) -> Array:
+    target = element_type(op.result.type)
+    assert isinstance(target, DType)
+    return matrix_product(a, b, acc, target, op.precision)
 
 
 @evaluates(debug.DevicePrint)
