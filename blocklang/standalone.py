@@ -27,7 +27,9 @@ def kernel_text(tree: syntax.Function, bound: Bound, debug: bool, ir: str) -> st
     try:
         _lower(tree, bound, debug, seen)
     except CompileError as error:
-        notes.append(f"Python's globals have changed since the kernel was compiled: {error}")
+        notes.append(
+            f"Python's globals have changed since the kernel was compiled: {error.message}"
+        )
     file, unwritten = standalone(tree, Binding(bound.types, bound.facts, bound.constexprs), seen)
     text = unparse(file)
     notes += unwritten

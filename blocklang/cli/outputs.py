@@ -38,7 +38,7 @@ STAGES = {
     stage.name: stage
     for stage in (
         Stage("source", (), "the kernel as it is in the source"),
-        Stage("bl", (".bl",), "the kernel in the `.bl` language"),
+        Stage("bl", (".bl",), "the kernel as a `.bl` file of its own, which gives the same IR"),
         Stage("ir", (".ir", ".blir"), "block IR, as the front end makes it"),
         Stage("layout", (".layout",), "IR with a layout on every block", "nvptx"),
         Stage("shared", (".shared",), "IR with shared memory and barriers", "nvptx"),

@@ -188,6 +188,18 @@ def reshaped(x, N: tl.constexpr):
     tl.store(address, 1.0)
 
 
+COUNT = 5
+
+
+@blocklang.jit
+def assigned_late(x):
+    before = COUNT  # noqa: F823
+    COUNT = before + 1
+    namespace = COUNT
+    WIDTH += namespace  # noqa: F823
+    tl.store(x, WIDTH)
+
+
 POINTERS = {"x": "*fp32:16", "y": "*fp32"}
 
 
@@ -229,6 +241,36 @@ def test_names_that_hide_functions_of_the_language():
         f"the parameter '{name}' has a name that the language uses; here: '{name}_'"
         for name in kinds
     ]
+
+
+def test_globals_with_the_names_of_variables():
+    text, ours, again = both(assigned_late, {"x": "*i64"})
+    assert ours == again
+    assert text == (
+        "kernel assigned_late(x: *i64):\n"
+        "    before = 5\n    COUNT = before + 1\n    namespace = COUNT\n"
+        "    WIDTH = 16 + namespace\n    store(x, WIDTH)\n"
+    )
+
+
+def test_launches_have_the_text_of_their_arguments():
+    x = np.zeros(64, np.float32)[:32]
+    compiled = captures[(1,)](x, x, 1, BLOCK=32)
+    aligned = " divisible 16" * (x.ctypes.data % 16 == 0)
+    assert compiled.asm["bl"].startswith(
+        f"kernel captures(x: *f32{aligned}, y: *f32{aligned}, n: i32 is 1, BLOCK: constexpr = 32)"
+    )
+
+
+def test_machine_code_is_the_same(tmp_path):
+    given = {"x": "*fp32:16", "y": "*fp32:16", "stride": "i32:16", "n": "i32"}
+    names = [p.name for p in softmax.softmax.parameters if not p.constexpr]
+    types = dict(zip(names, given.values(), strict=True))
+    options = {"target": "sm_90a", "num_warps": 2, "line_info": False}
+    ours = softmax.softmax.compile(types, {"BLOCK": 256}, **options)
+    path = tmp_path / "softmax.bl"
+    path.write_text(ours.asm["bl"])
+    assert load(path).softmax.compile(**options).asm["ptx"] == ours.asm["ptx"]
 
 
 def test_specialised_parameters():
@@ -274,9 +316,13 @@ def test_globals_that_changed_are_said():
     namespace.FACTOR = 0.25
     try:
         said = comments(compiled.asm["bl"])
+        namespace.FACTOR = object()
+        broken = comments(compiled.asm["bl"])
     finally:
         namespace.FACTOR = 0.125
     assert said == ["this text compiles to other code than the kernel"]
+    assert broken[0].startswith("Python's globals have changed since the kernel was compiled: ")
+    assert broken[-1].startswith("this text does not compile: ")
 
 
 def test_text_kernels_take_their_functions_and_constants_along(tmp_path):

@@ -173,6 +173,17 @@ def test_parameters_and_types_from_the_command_line(blc):
     assert "%n: i64" in text
 
 
+def test_the_text_of_a_python_kernel_compiles_to_the_same(blc):
+    target = ("--target", "sm_90a", "--no-line-info", "--num-warps", "2")
+    words = ("scale.py", "--signature", "x=*bf16:16,y=*fp32,n=i64,s=fp32", *target)
+    text = blc(*words, "--emit", "bl").out
+    assert text.startswith("kernel scale(x: *bf16 divisible 16, y: *f32, n: i64, s: f32")
+    blc.write("again.bl", text)
+    ptx = blc("again.bl", *target, "--emit", "ptx").out
+    assert ptx == blc(*words, "--emit", "ptx").out
+    assert "st.global" in ptx
+
+
 # -- sources ---------------------------------------------------------------------------------
 
 
