@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from blocklang import environment
 from blocklang.errors import KeyNotPlain
 from blocklang.runtime.arrays import classify
 from blocklang.runtime.specialise import MISSING, Specialisation, typed_key
@@ -15,7 +16,8 @@ from blocklang.tuning.config import Config, Hook
 from blocklang.tuning.contents import describe
 from blocklang.tuning.decorator import KernelDecorator
 from blocklang.tuning.prune import Pruning
-from blocklang.tuning.session import Launch, Session, Settings, Trial, prints
+from blocklang.tuning.session import Session
+from blocklang.tuning.trial import Launch, Settings, Trial
 
 # Arguments that need no look to know that they are no arrays.
 _PLAIN = frozenset({int, float, bool, type(None)})
@@ -50,7 +52,7 @@ class Autotuner(KernelDecorator):
         key = self._key_of(named)
         config = self.cache.get(key)
         if config is None:
-            config = self._choose(key, Launch(self.fn, grid, arguments, keywords, named, self.key))
+            config = self._choose(key, self._session(grid, arguments, keywords))
         self.best_config = config
         if config.pre_hook is not None:
             config.pre_hook({**named, **config.all_kwargs()})
@@ -62,9 +64,7 @@ class Autotuner(KernelDecorator):
         Returns the compiled kernels. Raises CompileError where none can be compiled.
         """
         self._reject_given(self._chosen, arguments, keywords)
-        session = self._session(
-            Launch(self.fn, grid, arguments, keywords, self.named(arguments, keywords))
-        )
+        session = self._session(grid, arguments, keywords)
         trials = session.compile(session.candidates())
         kernels = [trial.kernel for trial in trials if trial.problem is None]
         if not kernels:
@@ -79,23 +79,30 @@ class Autotuner(KernelDecorator):
         found: Specialisation = self.fn.specialise(arguments)
         return found
 
-    def _choose(self, key: Hashable, launch: Launch) -> Config:
+    def _choose(self, key: Hashable, session: Session) -> Config:
         with self._lock:
             config = self.cache.get(key)
-            if config is None:
-                session = self._session(launch)
-                try:
-                    config = session.best()
-                finally:
-                    self.trials = session.trials
-                    if session.trials and prints(self.settings):
-                        table.show(self.__name__, launch, session.trials)
-                self.cache[key] = config
+            if config is not None:
+                return config
+            try:
+                config = self.cache[key] = session.best()
+            finally:
+                self.trials = session.trials
+                if self._prints():
+                    table.show(session)
         return config
 
-    def _session(self, launch: Launch) -> Session:
+    def _prints(self) -> bool:
+        chosen = self.settings.verbose
+        return environment.PRINT_AUTOTUNING.get() if chosen is None else chosen
+
+    def _session(
+        self, grid: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
+    ) -> Session:
         # A stream is that of the launch alone: measuring has its own.
-        launch.keywords = {k: v for k, v in launch.keywords.items() if k != self._stream}
+        given = {name: value for name, value in keywords.items() if name != self._stream}
+        named = self.named(arguments, given)
+        launch = Launch(self.fn, grid, arguments, given, named, self.key)
         return Session(launch, self.configs, self.settings)
 
     def _key_of(self, named: Mapping[str, Any]) -> Hashable:
@@ -154,8 +161,8 @@ def autotune(
     restore_value: Sequence[str] | None = None,
     pre_hook: Hook | None = None,
     post_hook: Hook | None = None,
-    warmup: float = 25,
-    rep: float = 100,
+    warmup: float | None = None,
+    rep: float | None = None,
     use_cuda_graph: bool = False,
     do_bench: Callable[..., Any] | None = None,
     cache_results: bool = True,
@@ -179,11 +186,13 @@ def autotune(
     before each run, those in `restore_value` get their contents back, and so do all of them before
     the launch that was asked for. `pre_hook(arguments, reset_only)` is called before each measured
     run, and once after the last with `reset_only` true; `post_hook(arguments, exception)` after
-    each. `prune_configs_by` may have `early_config_prune(configs, arguments, **keywords)`, which
-    returns those worth trying, and `perf_model(**arguments)`, which foretells a time, with `top_k`,
-    how many of the best by it are tried. `warmup` and `rep` are milliseconds; `do_bench(run,
-    quantiles)` measures instead of `blocklang.testing`. `verbose` prints a table, by default if
-    BLOCKLANG_PRINT_AUTOTUNING is set.
+    each.
+
+    `prune_configs_by` may have `early_config_prune(configs, arguments, **keywords)`, which returns
+    those worth trying, and `perf_model(**arguments)`, which foretells a time, with `top_k`, how
+    many of the best by it are tried. `warmup` and `rep` are milliseconds (25 and 100);
+    `do_bench(run, quantiles)` measures instead of `blocklang.testing`. `verbose` prints a table, by
+    default if BLOCKLANG_PRINT_AUTOTUNING is set.
 
     Raises CompileError for mistakes in all this at the first launch, and where no configuration
     works.
@@ -194,11 +203,11 @@ def autotune(
         tuple(restore_value or ()),
         pre_hook,
         post_hook,
-        warmup,
-        rep,
+        25 if warmup is None else warmup,
+        100 if rep is None else rep,
         use_cuda_graph,
+        do_bench,
         cache_results,
         verbose,
-        do_bench,
     )
     return lambda fn: Autotuner(fn, configs, key, settings)

@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
-from blocklang import cache, environment
+from blocklang import cache
 from blocklang.errors import NoConfigWorks
 from blocklang.ir.diagnostics import CompileError
 from blocklang.runtime import cpu, cuda
@@ -24,85 +23,26 @@ from blocklang.runtime.arrays import HOST
 from blocklang.runtime.errors import CudaError, GridError, LaunchError, ModuleLoadError
 from blocklang.runtime.specialise import typed_key
 from blocklang.testing.measure import graph_samples, samples
-from blocklang.tuning.config import Config, Hook
+from blocklang.tuning.config import Config
 from blocklang.tuning.contents import Contents
-from blocklang.tuning.prune import Pruning
+from blocklang.tuning.trial import Launch, Run, Settings, Trial
 
 # What the driver says of a launch that is too large for the GPU, and that leaves it intact.
 _TOO_LARGE = ("CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "CUDA_ERROR_OUT_OF_MEMORY")
 _ENTRY = "tuning"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What `autotune` was told, but for configurations and key; see there."""
-
-    pruning: Pruning
-    reset_to_zero: Sequence[str] = ()
-    restore_value: Sequence[str] = ()
-    pre_hook: Hook | None = None
-    post_hook: Hook | None = None
-    warmup: float = 25
-    rep: float = 100
-    use_cuda_graph: bool = False
-    cache_results: bool = True
-    verbose: bool | None = None
-    do_bench: Callable[..., Any] | None = None
-
-
-@dataclass
-class Trial:
-    """What became of one configuration: its compiled kernel and its median time in milliseconds,
-    or why it was left out.
-    """
-
-    config: Config
-    kernel: Any = None
-    milliseconds: float | None = None
-    problem: CompileError | LaunchError | None = None
-
-    @property
-    def reason(self) -> str:
-        """Why the configuration was left out, in a line; empty where it was not."""
-        if self.problem is None:
-            return ""
-        code = f"{self.problem.code}: " if self.problem.code else ""
-        return code + self.problem.message.splitlines()[0]
-
-
-@dataclass
-class Launch:
-    """A launch for which a configuration is wanted: the kernel below the autotuner and what it is
-    given. `named` are all arguments by name, `key` those that the choice depends on.
-    """
-
-    kernel: Any
-    grid: Any
-    arguments: tuple[Any, ...]
-    keywords: dict[str, Any]
-    named: dict[str, Any]
-    key: tuple[str, ...] = ()
-
-    def run(self, config: Config, **more: Any) -> Any:
-        """Launch with a configuration."""
-        keywords = {**self.keywords, **config.keywords, **more}
-        return self.kernel[self.grid](*self.arguments, **keywords)
-
-    def compile(self, config: Config) -> Any:
-        """Compile for a configuration, as `warmup` does."""
-        keywords = {**self.keywords, **config.keywords}
-        return self.kernel.warmup(*self.arguments, grid=self.grid, **keywords)
-
-
 @dataclass
 class Session:
-    """The search for the best of `configs` for one launch."""
+    """The search for the best of `configs` for one launch: `trials` has what was measured, `stored`
+    the choice that the disk cache had instead.
+    """
 
     launch: Launch
     configs: Sequence[Config]
     settings: Settings
     trials: list[Trial] = field(default_factory=list)
-    from_cache: bool = False
+    stored: Config | None = None
 
     def best(self) -> Config:
         """The configuration to launch with. Raises CompileError where none works, and whatever
@@ -112,15 +52,14 @@ class Session:
         if len(configs) == 1:
             return configs[0]
         key = self._cache_key(configs)
-        stored = self._load(key, configs)
-        if stored is not None:
-            self.from_cache = True
-            return stored
+        self.stored = self._load(key, configs)
+        if self.stored is not None:
+            return self.stored
         self.trials = self.compile(configs)
         self._measure()
         if all(trial.milliseconds is None for trial in self.trials):
             raise self.nothing_works(self.trials)
-        best = min(self.trials, key=_time)
+        best = min(self.trials, key=lambda trial: trial.rank)
         self._store(key, best)
         return best.config
 
@@ -171,7 +110,7 @@ class Session:
                 cuda.synchronize()
 
     def _measure_one(self, trial: Trial, contents: Contents) -> None:
-        run = _Run(self.launch, trial.config, self.settings, contents)
+        run = Run(self.launch, trial.config, self.settings, contents)
         try:
             # The first run loads the code, and says whether the launch is possible at all.
             run.whole()
@@ -183,7 +122,7 @@ class Session:
                 raise
             trial.problem = error
 
-    def _time(self, run: _Run) -> float:
+    def _time(self, run: Run) -> float:
         settings = self.settings
         if settings.do_bench is not None:
             found = settings.do_bench(run.whole, quantiles=(0.5, 0.2, 0.8))
@@ -249,74 +188,9 @@ class Session:
         cache.Cache().put(key, {_ENTRY: json.dumps(found).encode()})
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Runs of one configuration, with what happens before and after each."""
-
-    launch: Launch
-    config: Config
-    settings: Settings
-    contents: Contents
-
-    @property
-    def has_hooks(self) -> bool:
-        """Whether there is anything to do around a run."""
-        settings = self.settings
-        return bool(
-            settings.reset_to_zero
-            or settings.restore_value
-            or settings.pre_hook
-            or settings.post_hook
-            or self.config.pre_hook
-        )
-
-    @cached_property
-    def named(self) -> dict[str, Any]:
-        return {**self.launch.named, **self.config.all_kwargs()}
-
-    def before(self) -> None:
-        self.contents.reset()
-        if self.config.pre_hook is not None:
-            self.config.pre_hook(dict(self.named))
-        if self.settings.pre_hook is not None:
-            self.settings.pre_hook(dict(self.named), reset_only=False)
-
-    def alone(self) -> Any:
-        try:
-            return self.launch.run(self.config)
-        except Exception as error:
-            self.after(error)
-            raise
-
-    def on_stream(self, stream: int) -> Any:
-        if any(parameter.name == "stream" for parameter in self.launch.kernel.parameters):
-            return self.launch.run(self.config)
-        return self.launch.run(self.config, stream=stream)
-
-    def after(self, error: Exception | None = None) -> None:
-        if self.settings.post_hook is not None:
-            self.settings.post_hook(dict(self.named), exception=error)
-
-    def whole(self) -> Any:
-        self.before()
-        result = self.alone()
-        self.after()
-        return result
-
-
-def _time(trial: Trial) -> float:
-    return float("inf") if trial.milliseconds is None else trial.milliseconds
-
-
 def _place(device: int) -> str:
     """What the times depend on besides the code."""
     if device == HOST:
         return f"CPU, {cpu.thread_count()} threads"
     found = cuda.device(device)
     return f"{found.name}, {found.multiprocessors} multiprocessors, driver {found.driver_version}"
-
-
-def prints(settings: Settings) -> bool:
-    """Whether results are to be printed."""
-    chosen = settings.verbose
-    return environment.PRINT_AUTOTUNING.get() if chosen is None else chosen

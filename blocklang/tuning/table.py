@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from blocklang.cli import terminal
-from blocklang.tuning.session import Launch, Trial
+from blocklang.tuning.session import Session
+from blocklang.tuning.trial import Trial
 
 _HEADER = ("configuration", "registers", "spilled bytes", "shared bytes", "time", "")
 _NUMBERS = (1, 2, 3, 4)
 
 
-def show(kernel: str, launch: Launch, trials: Sequence[Trial]) -> None:
-    """Print the trials on standard error, fastest first, then those that were left out."""
-    key = ", ".join(f"{name}={launch.named[name]}" for name in launch.key if name in launch.named)
-    title = f"autotuning of {kernel}" + (f" for {key}" if key else "")
-    rows = list(_rows(trials))
+def show(session: Session) -> None:
+    """Print the trials on standard error, fastest first, then those that were left out; or the
+    choice that the disk cache had. Nothing where nothing was chosen.
+    """
+    name, key = session.launch.kernel.__name__, session.launch.key_text
+    title = f"autotuning of {name}" + (f" for {key}" if key else "")
+    if session.stored is not None:
+        terminal.say(f"{title}: {session.stored} (from the disk cache)")
+    if not session.trials:
+        return
+    rows = list(_rows(session.trials))
     # CPUs have no registers to report, and most choices no configuration that was left out.
     shown = [i for i in range(len(_HEADER)) if any(row[i] for row in rows)]
     numbers = [place for place, i in enumerate(shown) if i in _NUMBERS]
@@ -25,10 +32,8 @@ def show(kernel: str, launch: Launch, trials: Sequence[Trial]) -> None:
 
 
 def _rows(trials: Sequence[Trial]) -> Iterator[Sequence[str]]:
-    # Failures, and what a failure kept from being measured, stand at the end.
-    ordered = sorted(
-        trials, key=lambda t: float("inf") if t.milliseconds is None else t.milliseconds
-    )
+    # Without a time: what failed, and what a failure kept from being measured.
+    ordered = sorted(trials, key=lambda trial: trial.rank)
     for position, trial in enumerate(ordered):
         note = trial.reason
         if trial.milliseconds is not None and position == 0:
