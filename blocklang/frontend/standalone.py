@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blocklang.ir.core import Module
+from blocklang.ir.types import DType, PointerType
 
 from . import emission, syntax
 from .analysis import assigned_names
@@ -219,7 +220,10 @@ class _Writing:
 
     def _runtime(self, parameter: syntax.Parameter) -> syntax.Parameter:
         name, place = parameter.name, parameter.location
-        annotation = type_expression(self.binding.types[name], place)
+        type = self.binding.types[name]
+        if not isinstance(type, DType | PointerType):
+            self.note(f"the type of the parameter {name} cannot be written in .bl")
+        annotation = type_expression(type, place)
         facts = tuple(self.binding.facts.get(name, {}).items())
         default = parameter.default
         if not isinstance(default, syntax.Literal):

@@ -16,9 +16,10 @@ from blocklang import language
 from blocklang.frontend.lower import lower_kernel
 from blocklang.frontend.text import load_text
 from blocklang.ir.printer import print_module
+from blocklang.ir.types import BlockType, PointerType, f32
 from blocklang.kernel import JitFunction, load
 from blocklang.language import load as fetch
-from blocklang.signature import bind_signature
+from blocklang.signature import Bound, bind_signature
 from blocklang.standalone import comparable, kernel_text
 from examples import layernorm, softmax, vector_add
 from tests.suite import CASES
@@ -188,6 +189,11 @@ def reshaped(x, N: tl.constexpr):
     tl.store(address, 1.0)
 
 
+@blocklang.jit
+def add_to(x, v, N: tl.constexpr):
+    tl.store(x + tl.arange(0, N), v)
+
+
 COUNT = 5
 
 
@@ -307,6 +313,15 @@ def test_what_cannot_be_written_is_said():
     text = reshaped.compile({"x": "*i64"}, {"N": 1}).asm["bl"]
     first, second = comments(text)
     assert first.endswith("tl.pointer_type cannot be written in .bl")
+    assert second.startswith("this text does not compile: ")
+
+
+def test_types_that_no_signature_can_state_are_said():
+    tree = add_to.__blocklang_function__
+    bound = Bound({"x": PointerType(f32), "v": BlockType((16,), f32)}, {}, {"N": 16})
+    module = lower_kernel(tree, bound.types, bound.facts, bound.constexprs)
+    first, second = comments(kernel_text(tree, bound, False, print_module(module)))
+    assert first == "the type of the parameter v cannot be written in .bl"
     assert second.startswith("this text does not compile: ")
 
 
