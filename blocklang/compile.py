@@ -33,6 +33,7 @@ from blocklang.ir.passes.canonicalize import Canonicalize
 from blocklang.ir.passes.coalesce import Coalesce
 from blocklang.ir.passes.cse import CommonSubexpressionElimination
 from blocklang.ir.passes.dce import DeadCodeElimination
+from blocklang.ir.passes.expand_descriptors import ExpandDescriptors
 from blocklang.ir.passes.expand_math import ExpandMath
 from blocklang.ir.passes.inline import Inline
 from blocklang.ir.passes.insert_barriers import InsertBarriers
@@ -54,7 +55,8 @@ def simplify(target: Target) -> list[Pass]:
         Inline(),  # first: everything after sees one function
         Canonicalize(),  # constants known, so that the branches they decide are gone
         CommonSubexpressionElimination(),
-        ExpandMath(partial(is_native, target)),  # before code motion, which moves its constants
+        ExpandDescriptors(),  # before code motion, which moves what stays the same in loops
+        ExpandMath(partial(is_native, target)),  # likewise, for its constants
         Canonicalize(),  # the expansions' special cases meet constants
         CommonSubexpressionElimination(),
         LoopInvariantCodeMotion(),

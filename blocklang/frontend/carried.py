@@ -15,7 +15,7 @@ from blocklang.ir.types import Type
 from . import constexpr
 from .merge import adapt
 from .scope import Binding
-from .values import Tensor, leaves, rebuild, same
+from .values import Aggregate, Tensor, leaves, rebuild, same
 
 
 class Retry(Exception):
@@ -94,7 +94,9 @@ def same_types(left: Any, right: Any) -> bool:
 
 
 def _same_shape(left: Any, right: Any) -> bool:
-    """Whether tuples are nested in the same way."""
+    """Whether tuples and aggregates are nested in the same way."""
     if isinstance(left, tuple) and isinstance(right, tuple):
         return len(left) == len(right) and all(map(_same_shape, left, right))
-    return not isinstance(left, tuple) and not isinstance(right, tuple)
+    if isinstance(left, Aggregate):
+        return left.has_form_of(right) and _same_shape(left.parts, right.parts)
+    return not isinstance(left, tuple) and not isinstance(right, tuple | Aggregate)

@@ -17,6 +17,7 @@ from blocklang.ir.types import BlockType, DType, PointerType, Type
 from blocklang.ir.verify import verify
 
 from . import emission, syntax
+from .descriptors import DescriptorForm, add_arguments, part_names
 from .errors.names import MissingArgument
 from .errors.syntax import NestedTooDeeply
 from .errors.types import KernelReturnsValue
@@ -136,6 +137,10 @@ def _bind(
             argument = kernel.block.add_argument(type, parameter.location, name)
             argument.facts = dict(facts.get(name, {}))
             bound[name] = Tensor(type, argument)
+        elif isinstance(argument_types.get(name), DescriptorForm):
+            form = argument_types[name]
+            parts = part_names(name, form.rank, [p.name for p in lowering.function.parameters])
+            bound[name] = add_arguments(kernel.block, form, parts, facts, parameter.location)
         elif name in argument_types:
             bound[name] = lowering.scope.usable(argument_types[name], name)
         elif parameter.default is not None:

@@ -27,7 +27,14 @@ from .carried import runtime_leaves, with_leaves
 from .errors.names import KernelCalled, NotCallable, RecursiveCall
 from .errors.types import CompileTimeOperation
 from .lower_base import LoweringBase
-from .values import BoundMethod, Tensor, compiled_function, describe, is_language_function
+from .values import (
+    Aggregate,
+    BoundMethod,
+    Tensor,
+    compiled_function,
+    describe,
+    is_language_function,
+)
 
 
 @dataclass(frozen=True)
@@ -213,6 +220,8 @@ def _key(value: Any) -> Any:
         return tuple(map(_key, value))
     if isinstance(value, Tensor):
         return "runtime", value.type
+    if isinstance(value, Aggregate):
+        return value.form, _key(value.parts)
     if isinstance(value, int | float | str | None):
         return type(value), repr(value)
     if isinstance(value, DType):

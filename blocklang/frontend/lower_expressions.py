@@ -163,14 +163,9 @@ class Expressions(Parts):
                 op.parent = None
                 self.session.builder.insert(op)
 
-        def choose(value: Any) -> Any:
-            if isinstance(value, tuple):
-                return tuple(map(choose, value))
-            if isinstance(value, merge.Merged):
-                return operators.select(condition, value.left, value.right)
-            return value
-
-        return choose(value)
+        return merge.replace_merged(
+            value, lambda leaf: operators.select(condition, leaf.left, leaf.right)
+        )
 
     # ------------------------------------------------------------ calls
 

@@ -11,7 +11,10 @@ from blocklang.ir.types import BlockType, DType, Element, PointerType
 from . import constexpr, shapes, syntax
 from .attributes import ATTRIBUTES, TYPE_ATTRIBUTES
 from .builtins import METHODS
+from .builtins.descriptor import METHODS as DESCRIPTOR_METHODS
 from .conversion import tensor
+from .descriptors import ATTRIBUTES as DESCRIPTOR_ATTRIBUTES
+from .descriptors import Descriptor
 from .errors.names import BadSubscript, UnknownAttribute
 from .lower_base import LoweringBase
 from .values import BoundMethod, Tensor, describe, is_number
@@ -34,9 +37,18 @@ class Parts(LoweringBase):
             if name in METHODS:
                 return BoundMethod(METHODS[name], value)
             raise self._no_attribute(value, name, [*ATTRIBUTES, *METHODS])
+        if isinstance(value, Descriptor):
+            return self._descriptor_attribute(value, name)
         if name == "value":
             return value
         raise self._no_attribute(value, name, [])
+
+    def _descriptor_attribute(self, value: Descriptor, name: str) -> Any:
+        if name in DESCRIPTOR_METHODS:
+            return BoundMethod(DESCRIPTOR_METHODS[name], value)
+        if name in DESCRIPTOR_ATTRIBUTES:
+            return DESCRIPTOR_ATTRIBUTES[name](value)
+        raise self._no_attribute(value, name, [*DESCRIPTOR_ATTRIBUTES, *DESCRIPTOR_METHODS])
 
     def _type_attribute(self, value: Element | BlockType, name: str) -> Any:
         if name == "value":

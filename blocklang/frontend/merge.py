@@ -6,7 +6,7 @@ one type. A known number takes the type of the other side where it is exactly th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from blocklang.ir.types import DType, Type, element_type
 
 from . import emission
 from .typing_rules import fits
-from .values import Tensor, is_number, known, literal, same
+from .values import Aggregate, Tensor, is_number, known, literal, same
 
 
 class Mismatch(Exception):
@@ -54,6 +54,9 @@ def adapt(value: Tensor, type: Type) -> Tensor | None:
 
 def unify(left: Any, right: Any) -> Any:
     """One value for both: themselves, or a tree with `Merged` leaves. Raises Mismatch."""
+    if isinstance(left, Aggregate) and left is not right and left.has_form_of(right):
+        # Made anew where they meet: what one of the ways has made of the parts is not known here.
+        return left.with_parts(unify(left.parts, right.parts))
     if same(left, right):
         return left
     if isinstance(left, tuple) and isinstance(right, tuple) and len(left) == len(right):
@@ -75,17 +78,28 @@ def merged_leaves(value: Any) -> list[Merged]:
     """The `Merged` leaves of a unified value."""
     if isinstance(value, tuple):
         return [leaf for item in value for leaf in merged_leaves(item)]
+    if isinstance(value, Aggregate):
+        return merged_leaves(value.parts)
     return [value] if isinstance(value, Merged) else []
 
 
-def substitute(value: Any, results: Any) -> Any:
+def substitute(value: Any, results: Iterator[Value]) -> Any:
     """A unified value with its `Merged` leaves replaced by IR results, in order."""
+
+    def result(_: Merged) -> Tensor:
+        made = next(results)
+        return Tensor(made.type, made)
+
+    return replace_merged(value, result)
+
+
+def replace_merged(value: Any, replacement: Callable[[Merged], Tensor]) -> Any:
+    """A unified value with its `Merged` leaves replaced, in order."""
     if isinstance(value, tuple):
-        return tuple(substitute(item, results) for item in value)
-    if isinstance(value, Merged):
-        result = next(results)
-        return Tensor(result.type, result)
-    return value
+        return tuple(replace_merged(item, replacement) for item in value)
+    if isinstance(value, Aggregate) and merged_leaves(value):
+        return value.with_parts(replace_merged(value.parts, replacement))
+    return replacement(value) if isinstance(value, Merged) else value
 
 
 def finish_if(condition: Value, then: Region, otherwise: Region, value: Any) -> Any:

@@ -1,16 +1,18 @@
 """What an expression of a kernel can be while it is compiled.
 
-Runtime values are `Tensor`s: scalars, pointers and blocks of the IR. Everything else exists at
-compile time only and is a plain Python object: int, float, bool, str, None, dtypes and pointer
-types, tuples (of anything here), functions, modules. A Python number is a literal without a dtype:
-it takes that of what it is combined with. Assigning it to a variable makes it a Tensor, as Triton
-does, whose number stays `known`, so that it can still be used where a compile-time value is needed.
+Runtime values are `Tensor`s: scalars, pointers and blocks of the IR, and `Aggregate`s, which are
+made of them. Everything else exists at compile time only and is a plain Python object: int, float,
+bool, str, None, dtypes and pointer types, tuples (of anything here), functions, modules. A Python
+number is a literal without a dtype: it takes that of what it is combined with. Assigning it to a
+variable makes it a Tensor, as Triton does, whose number stays `known`, so that it can still be used
+where a compile-time value is needed.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -93,6 +95,33 @@ class Tensor:
         return bool(self.known) if self.type == i1 else self.known
 
 
+class Aggregate(ABC):
+    """A value made of runtime values, which are passed, carried and merged one by one."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[Any, ...]:
+        """What it is made of."""
+
+    @property
+    @abstractmethod
+    def form(self) -> Hashable:
+        """What is known at compile time; aggregates of one form differ in their parts only."""
+
+    @abstractmethod
+    def with_parts(self, parts: tuple[Any, ...]) -> Aggregate:
+        """The same form made of other parts."""
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """How messages name it."""
+
+    def has_form_of(self, other: Any) -> bool:
+        """Whether `other` is an aggregate of the same form."""
+        return isinstance(other, Aggregate) and self.form == other.form
+
+
 @dataclass(frozen=True)
 class Unset:
     """What a variable holds where no single value exists; reading it is an error."""
@@ -172,10 +201,12 @@ def compiled_function(value: Any) -> syntax.Function | None:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """What a value consists of, tuples flattened."""
+    """What a value consists of, tuples and aggregates flattened."""
     if isinstance(value, tuple):
         for item in value:
             yield from leaves(item)
+    elif isinstance(value, Aggregate):
+        yield from leaves(value.parts)
     else:
         yield value
 
@@ -184,6 +215,8 @@ def rebuild(value: Any, new: Iterator[Any]) -> Any:
     """`value` with its leaves replaced by those of `new`, in order."""
     if isinstance(value, tuple):
         return tuple(rebuild(item, new) for item in value)
+    if isinstance(value, Aggregate):
+        return value.with_parts(rebuild(value.parts, new))
     return next(new)
 
 
@@ -199,6 +232,8 @@ def same(left: Any, right: Any) -> bool:
         return repr(left.known) == repr(right.known)
     if isinstance(left, tuple) and isinstance(right, tuple):
         return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, Aggregate):
+        return left.has_form_of(right) and same(left.parts, right.parts)
     if isinstance(left, float) and isinstance(right, float):
         return repr(left) == repr(right)
     return type(left) is type(right) and not isinstance(left, Tensor) and bool(left == right)
@@ -235,6 +270,8 @@ def describe(value: Any) -> str:
     if isinstance(value, tuple):
         items = "item" if len(value) == 1 else "items"
         return f"a tuple of {len(value)} {items}" if value else "an empty tuple"
+    if isinstance(value, Aggregate):
+        return value.description
     if isinstance(value, str | int | float) and not isinstance(value, enum.Enum):
         kind = {str: "string", bool: "bool", int: "integer", float: "float"}[type(value)]
         return f"the compile-time {kind} {value!r}"

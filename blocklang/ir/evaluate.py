@@ -339,3 +339,7 @@ def _(e: Evaluator, op: debug.DeviceAssert, condition: Array) -> list[Array]:
             f"assertion failed in program {e.program} at {where}: {op.message}", op
         )
     return []
+
+
+# Enters the evaluators of a family that has a file of its own.
+from . import evaluate_descriptor  # noqa: E402, F401

@@ -1,9 +1,9 @@
 """The functions of the language, one file a family. Importing this package fills the registry."""
 
-from . import creation, debug, dot, loops, math, memory, program, python, reduce, shape
+from . import creation, debug, descriptor, dot, loops, math, memory, program, python, reduce, shape
 from .registry import BUILTINS, METHODS, builtin
 
 __all__ = [
-    "BUILTINS", "METHODS", "builtin", "creation", "debug", "dot", "loops",
+    "BUILTINS", "METHODS", "builtin", "creation", "debug", "descriptor", "dot", "loops",
     "math", "memory", "program", "python", "reduce", "shape",
 ]  # fmt: skip

@@ -7,6 +7,8 @@ from typing import Any
 from blocklang.frontend import emission
 from blocklang.frontend.constexpr import Static
 from blocklang.frontend.conversion import bitcast, cast, tensor
+from blocklang.frontend.descriptors import BlockPointer
+from blocklang.frontend.errors.descriptors import MaskWithBlockPointer
 from blocklang.frontend.errors.operations import (
     AtomicType,
     BlockThroughScalarPointer,
@@ -21,6 +23,7 @@ from blocklang.frontend.values import Tensor, describe, element_text
 from blocklang.ir.ops.memory import AtomicRMW, Load, Store
 from blocklang.ir.types import DType, Element, PointerType, i1, i8
 
+from .descriptor import load_block_pointer, store_block_pointer
 from .registry import blame, blaming, builtin
 
 LOAD_CACHE = {"": "", ".ca": "ca", ".cg": "cg", ".cv": "cv"}
@@ -99,8 +102,14 @@ def load(
     together; a scalar pointer takes a scalar mask and other. `cache_modifier` is ".ca", ".cg" or
     ".cv", `eviction_policy` is "evict_first" or "evict_last".
 
+    A block pointer reads its block. `boundary_check` lists the axes along which the block may reach
+    out of the tensor; what lies outside is zero, or NaN with `padding_option="nan"`.
+
     Example: `x = bl.load(x_pointer + offsets, mask=offsets < n, other=0.0)`
     """
+    if isinstance(pointer, BlockPointer):
+        _no_masks(mask=mask, other=other)
+        return load_block_pointer(pointer, boundary_check, padding_option)
     _no_block_pointers(boundary_check, padding_option)
     place, element = _pointer("load", pointer)
     stored = i8 if element == i1 else element
@@ -151,8 +160,15 @@ def store(
     and mask. `cache_modifier` is ".wb", ".cg", ".cs" or ".wt", `eviction_policy` is "evict_first"
     or "evict_last".
 
+    A block pointer writes its block; `boundary_check` lists the axes along which the block may
+    reach out of the tensor, where nothing is written.
+
     Example: `bl.store(y_pointer + offsets, x * 2, mask=offsets < n)`
     """
+    if isinstance(pointer, BlockPointer):
+        _no_masks(mask=mask)
+        store_block_pointer(pointer, value, boundary_check)
+        return
     _no_block_pointers(boundary_check, "")
     place, element = _pointer("store", pointer)
     with blaming("value"):
@@ -224,6 +240,12 @@ def atomic_add(
             loc=emission.location(),
         )
     )
+
+
+def _no_masks(**given: Any) -> None:
+    for argument, value in given.items():
+        if value is not None:
+            raise blame(argument, MaskWithBlockPointer(argument=argument))
 
 
 def _no_block_pointers(boundary_check: Any, padding_option: Any) -> None:

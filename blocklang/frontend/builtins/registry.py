@@ -104,18 +104,31 @@ METHODS: dict[str, Callable[..., Any]] = {}
 @overload
 def builtin(function: Function) -> Function: ...
 @overload
-def builtin(*, method: bool = False, name: str = "") -> Callable[[Function], Function]: ...
+def builtin(
+    *,
+    method: bool = False,
+    name: str = "",
+    methods: dict[str, Callable[..., Any]] | None = None,
+) -> Callable[[Function], Function]: ...
 
 
 def builtin(
-    function: Function | None = None, *, method: bool = False, name: str = ""
+    function: Function | None = None,
+    *,
+    method: bool = False,
+    name: str = "",
+    methods: dict[str, Callable[..., Any]] | None = None,
 ) -> Function | Callable[[Function], Function]:
-    """Enter a function into the language; outside of kernels, calling it raises OutsideKernel."""
+    """Enter a function into the language; outside of kernels, calling it raises OutsideKernel.
+
+    With `methods` it is entered there alone: a method of some kind of value that no name reaches.
+    """
+    table = BUILTINS if methods is None else methods
 
     def enter(function: Function) -> Function:
         own_name = name or function.__name__.rstrip("_")
         assert function.__doc__, f"{own_name} needs a docstring"
-        assert own_name not in BUILTINS, f"{own_name} is defined twice"
+        assert own_name not in table, f"{own_name} is defined twice"
 
         @wraps(function)
         def checked(*arguments: Any, **keywords: Any) -> Any:
@@ -130,7 +143,7 @@ def builtin(
         marks = vars(checked)
         marks.update(__blocklang_builtin__=checked)
         marks.update(__blocklang_signature__=_signature(own_name, function))
-        BUILTINS[own_name] = checked
+        table[own_name] = checked
         if method:
             METHODS[own_name] = checked
         return checked  # type: ignore[return-value]

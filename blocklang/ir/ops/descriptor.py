@@ -42,7 +42,8 @@ class MakeTensorDescriptor(Op, mnemonic="make_tensor_descriptor"):
 class DescriptorAccess(Op):
     """Base: one block, whose first element has the coordinates `indices` (i32 each; any integers).
 
-    `unchecked` lists the axes along which the author promises that the block lies inside.
+    `unchecked` lists the axes along which the author promises that the block lies inside. The
+    descriptor is the result of the op that makes it: none flows through control flow.
     """
 
     descriptor: Value = operand()
@@ -62,6 +63,9 @@ class DescriptorAccess(Op):
         assert isinstance(kind, DescriptorType)
         require(len(self.indices) == len(kind.shape), "one index for each axis")
         require(all(v.type == i32 for v in self.indices), "indices are i32")
+        require(all(0 <= axis < len(kind.shape) for axis in self.unchecked), "axes of the block")
+        made = self.descriptor.owner
+        require(isinstance(made, MakeTensorDescriptor), "the descriptor is made by its op")
 
 
 class DescriptorLoad(DescriptorAccess, mnemonic="descriptor_load", effects=Effect.READ):

@@ -2,7 +2,8 @@
 
 Constants go to the right of commutative ops, ops fold to an operand (`Op.fold`), pure elementwise
 ops on constants are evaluated with their `evaluate`, dead branches and loops that never run
-disappear. Rules keep types, layouts included, so that the pass runs at every stage.
+disappear, and what loops carry unchanged is read from before them. Rules keep types, layouts
+included, so that the pass runs at every stage.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import numpy
 
 from blocklang.ir.builder import Builder
 from blocklang.ir.compute import elementwise
-from blocklang.ir.core import Module, Operation, Result, Value
+from blocklang.ir.core import Function, Module, Operation, Result, Value
 from blocklang.ir.exact import holds
 from blocklang.ir.op import Op
-from blocklang.ir.ops.control import For, If
+from blocklang.ir.ops.control import Condition, For, If, While
 from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import (
     Add,
@@ -324,4 +325,23 @@ class Canonicalize(Pass):
 
     def _run(self, module: Module) -> None:
         for function in module.functions.values():
+            _forward_unchanged(function)
             rewrite(function, CANONICALIZATIONS)
+
+
+def _forward_unchanged(function: Function) -> None:
+    """What a loop carries without changing it is what it was before the loop.
+
+    Inner loops first, whose results outer ones carry. `dce` removes what is carried for nobody.
+    """
+    for op in reversed(list(function.walk())):
+        if not isinstance(op, For | While):
+            continue
+        blocks = [region.block for region in op.regions]
+        for index, before in enumerate(op.initial):
+            carried = [b.arguments[len(b.arguments) - len(op.results) + index] for b in blocks]
+            ends = [b.terminator for b in blocks]
+            handed = [t.operands[index + isinstance(t, Condition)] for t in ends]
+            if all(value is before or value in carried for value in handed):
+                for value in (*carried, op.results[index]):
+                    value.replace_all_uses_with(before)
