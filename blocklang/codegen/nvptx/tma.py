@@ -10,8 +10,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from blocklang.codegen.lower import lowers
+from blocklang.ir.analysis.host import Expression, host_expression
 from blocklang.ir.core import Function, Result, Value
 from blocklang.ir.ops.asynchronous import (
     FenceAsync,
@@ -44,6 +46,43 @@ def parameters(e: NvptxEmitter, kernel: Function) -> list[str]:
         # Without "grid_constant", LLVM copies the map to where the accelerator cannot read it.
         texts.append(f'ptr byval([128 x i8]) align 64 "nvvm.grid_constant" {name}')
     return texts
+
+
+def described(map: Value) -> MakeTensorDescriptor:
+    """The descriptor behind a map."""
+    assert isinstance(map, Result)
+    assert isinstance(map.op, TensorMap)
+    made_by = map.op.descriptor
+    assert isinstance(made_by, Result)
+    assert isinstance(made_by.op, MakeTensorDescriptor)
+    return made_by.op
+
+
+def recipes(kernel: Function) -> list[dict[str, Any]]:
+    """How the launcher encodes each map, from expressions on the kernel's arguments: shape and
+    strides (in elements) by axis of the tensor, and the attributes of `TensorMap`.
+    """
+    return [_recipe(op) for op in tensor_maps(kernel)]
+
+
+def _recipe(op: TensorMap) -> dict[str, Any]:
+    tensor = described(op.results[0])
+    return {
+        "pointer": _expression(tensor.pointer),
+        "shape": [_expression(size) for size in tensor.shape],
+        "strides": [_expression(stride) for stride in tensor.strides],
+        "element": str(op.descriptor.type.element),  # type: ignore[union-attr]
+        "axes": list(op.axes),
+        "box": list(op.box),
+        "swizzle": op.swizzle,
+        "padding": tensor.padding,
+    }
+
+
+def _expression(value: Value) -> Expression:
+    found = host_expression(value)
+    assert found is not None, "a map follows from the kernel's arguments alone"
+    return found
 
 
 @lowers(MakeTensorDescriptor, on=("nvptx",), feature=_FEATURE)
@@ -88,6 +127,9 @@ def _boxes(
     assert len(known.axes) == len(kind.shape) == len(indices), "map, buffer, indices: one rank"
     sizes = [kind.shape[axis] for axis in known.axes]
     assert not any(n % b for n, b in zip(sizes, known.box, strict=True)), "boxes fill the buffer"
+    first = next((i for i, n in enumerate(known.box[:-1]) if n > 1), len(sizes))
+    whole = known.box[first + 1 : -1] == tuple(sizes[first + 1 : -1])
+    assert whole, "a box is one run of memory"
     # Memory has the panels of the fastest axis outermost, then the slower axes from the slowest.
     counts = [n // b for n, b in zip(sizes, known.box, strict=True)]
     places = itertools.product(*(range(count) for count in (counts[-1], *counts[:-1])))
@@ -98,8 +140,8 @@ def _boxes(
             address = e.emit(f"getelementptr i8, {SHARED} {address}, i32 {number * size}")
         coordinates = []
         for index, place, step in zip(indices, (*slower, panel), known.box, strict=True):
-            first = place * step
-            at = e.emit(f"add i32 {e[index]}, {first}") if first else e[index]
+            offset = place * step
+            at = e.emit(f"add i32 {e[index]}, {offset}") if offset else e[index]
             coordinates.append(f"i32 {at}")
         yield address, ", ".join(reversed(coordinates))
 
