@@ -22,6 +22,10 @@ from filecheck.matcher import Matcher
 from filecheck.options import Options
 from filecheck.parser import Parser, pattern_for_opts
 
+from blocklang.codegen import llvm
+from blocklang.codegen.nvptx import assembler
+from blocklang.codegen.nvptx.kernel import emit_kernel
+from blocklang.codegen.targets import gpu_target
 from blocklang.ir import passes
 from blocklang.ir.core import Module
 from blocklang.ir.diagnostics import CompileError
@@ -58,7 +62,7 @@ def cases_of(path: Path) -> list[Case]:
     cases: list[Case] = []
     line, command = 1, ""
     for text in path.read_text(encoding="utf-8").split(SEPARATOR):
-        found = re.match(r"// (pass|roundtrip|verify-error|parse-error)\b.*", text)
+        found = re.match(r"// (pass|roundtrip|ptx|verify-error|parse-error)\b.*", text)
         command = found.group()[3:] if found else command
         cases.append(Case(path, line, command, text))
         line += text.count("\n") + 1
@@ -75,6 +79,8 @@ def test_case(case: Case) -> None:
         run_pass(case, rest)
     elif action == "roundtrip":
         check_round_trip(case)
+    elif action == "ptx":
+        check_ptx(case, rest)
     else:
         assert action in ("verify-error:", "parse-error:"), f"{case}: no command in the first line"
         check_error(case, rest)
@@ -124,6 +130,20 @@ def check_round_trip(case: Case) -> None:
     assert print_module(parse(text)) == text
     if "CHECK" in case.text:
         check(case, text)
+
+
+def check_ptx(case: Case, target: str) -> None:
+    """`ptx TARGET`: the PTX of a kernel with explicit shared memory, which ptxas takes as it is."""
+    module = parse(case.text)
+    verify(module)
+    text = emit_kernel(module, gpu_target(target), line_info=False)
+    ptx, _ = llvm.ptx(text, gpu_target(target))
+    check(case, ptx)
+    tool = assembler.find_ptxas()
+    if tool is not None:
+        assembled = assembler.assemble(ptx, target, ptxas=tool)
+        assert assembled.warnings == ()
+        assert all(used.spill_stores == 0 for used in assembled.kernels.values())
 
 
 def check_error(case: Case, expected: str) -> None:
