@@ -2,8 +2,8 @@
 
 Buffers that are never live at the same time share bytes, unless all together take few: what shares
 bytes needs one more barrier. Placing the largest first, each as low as it fits, wastes little on
-interval graphs and is deterministic. A buffer that is handed on, as a loop-carried value for
-instance, keeps its place for itself.
+interval graphs and is deterministic. A buffer that is handed on, as a loop-carried value or to what
+runs beside the threads, keeps its place for itself, and so do barriers.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from blocklang.ir.analysis.liveness import Interval, live_intervals
 from blocklang.ir.core import Function, Module
 from blocklang.ir.errors import TooMuchSharedMemory
 from blocklang.ir.location import Location
+from blocklang.ir.ops.asynchronous import MBarrierAlloc
 from blocklang.ir.ops.shared import SharedAccess, SharedAlloc
-from blocklang.ir.types import SharedType
+from blocklang.ir.types import MBarriersType, SharedType
 
 from .manager import Pass
 
 ALIGNMENT = 16
+TILE_ALIGNMENT = 1024
+"""The pattern of the widest swizzle repeats after that many bytes, counted from address 0."""
 LISTED_BUFFERS = 8
 
 
@@ -61,13 +64,16 @@ def buffers(function: Function) -> list[Buffer]:
     return [Buffer(op.offset, _bytes(op), op.loc) for op in _allocations(function)]
 
 
-def _allocations(function: Function) -> list[SharedAlloc]:
-    return [op for op in function.walk() if isinstance(op, SharedAlloc)]
+Allocation = SharedAlloc | MBarrierAlloc
 
 
-def _bytes(op: SharedAlloc) -> int:
+def _allocations(function: Function) -> list[Allocation]:
+    return [op for op in function.walk() if isinstance(op, Allocation)]
+
+
+def _bytes(op: Allocation) -> int:
     kind = op.results[0].type
-    assert isinstance(kind, SharedType)
+    assert isinstance(kind, SharedType | MBarriersType)
     return kind.bytes
 
 
@@ -75,17 +81,22 @@ def _place(function: Function, spare: int) -> None:
     allocations = _allocations(function)
     shares = sum(_bytes(op) + _alignment(op) for op in allocations) > spare
     lives = live_intervals(function, [op.results[0] for op in allocations])
-    placed: list[tuple[SharedAlloc, Interval]] = []
+    placed: list[tuple[Allocation, Interval]] = []
     # `sorted` is stable: buffers of one size stay in the order of the text.
     for op in sorted(allocations, key=_bytes, reverse=True):
-        is_local = all(isinstance(user, SharedAccess) for user in op.results[0].users)
-        life = lives[op.results[0]] if is_local else Interval(0, 1 << 62)
+        life = lives[op.results[0]] if _is_local(op) else Interval(0, 1 << 62)
         taken = [other for other, its in placed if not shares or its.interferes(life)]
         op.offset = _lowest_fit(op, taken)
         placed.append((op, life))
 
 
-def _lowest_fit(op: SharedAlloc, taken: Sequence[SharedAlloc]) -> int:
+def _is_local(op: Allocation) -> bool:
+    """Whether only the threads use a buffer, in accesses that are done when the op is."""
+    is_buffer = isinstance(op, SharedAlloc)
+    return is_buffer and all(isinstance(user, SharedAccess) for user in op.results[0].users)
+
+
+def _lowest_fit(op: Allocation, taken: Sequence[Allocation]) -> int:
     alignment = _alignment(op)
     offset = 0
     for other in sorted(taken, key=lambda each: each.offset):
@@ -96,9 +107,12 @@ def _lowest_fit(op: SharedAlloc, taken: Sequence[SharedAlloc]) -> int:
     return offset
 
 
-def _alignment(op: SharedAlloc) -> int:
+def _alignment(op: Allocation) -> int:
     kind = op.results[0].type
-    assert isinstance(kind, SharedType)
+    if not isinstance(kind, SharedType):
+        return ALIGNMENT
+    if not _is_local(op):
+        return TILE_ALIGNMENT
     users = [user for user in op.results[0].users if isinstance(user, SharedAccess)]
     return max([ALIGNMENT, *(user.vector * kind.element.bytes for user in users)])
 

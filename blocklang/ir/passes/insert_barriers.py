@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from blocklang.ir.core import Block, Function, Module, Operation
 from blocklang.ir.op import Effect, Op
+from blocklang.ir.ops.asynchronous import SharedSlot, SharedView, WarpSpecialize
 from blocklang.ir.ops.control import If, While
 from blocklang.ir.ops.shared import Barrier, SharedAlloc
 from blocklang.ir.types import SharedType
@@ -100,6 +101,10 @@ def _items(block: Block) -> list[_Item]:
             found.append(_Sync(None))
         elif op.effects & (Effect.READ_SHARED | Effect.WRITE_SHARED):
             found.append(_access(op))
+        if isinstance(op, WarpSpecialize):
+            # The producer touches nothing but rings, which have barriers of their own.
+            found += _items(op.consumer.block)
+            continue
         inner = [_items(region.block) for region in op.regions]
         if not any(inner):
             continue
@@ -120,7 +125,9 @@ def _access(op: Op) -> _Access:
 
 
 def _bytes(owner: Operation | Block) -> range:
-    """The bytes of a buffer; of one that is handed on, any."""
+    """The bytes of a buffer, or of all slots of one; of one that is handed on, any."""
+    if isinstance(owner, SharedSlot | SharedView):
+        return _bytes(owner.buffer.owner)
     if not isinstance(owner, SharedAlloc):
         return EVERYTHING
     kind = owner.results[0].type

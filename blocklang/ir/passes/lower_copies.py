@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Function, Module, Operation
-from blocklang.ir.layout import MAX_ACCESS_BITS, max_vector
+from blocklang.ir.layout.shared import MAX_ACCESS_BITS, max_vector
 from blocklang.ir.ops.asynchronous import (
     FenceAsync,
     LoadShared,

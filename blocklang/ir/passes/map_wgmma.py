@@ -21,6 +21,7 @@ from blocklang.ir.analysis.host import host_expression
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Function, Module, Result, Value
 from blocklang.ir.layout import LinearLayout, shared_tile, wgmma_accumulator
+from blocklang.ir.op import Op
 from blocklang.ir.ops.asynchronous import LoadShared, SharedView, TensorMap, TmaStore, ToShared
 from blocklang.ir.ops.descriptor import (
     DescriptorAccess,
@@ -69,6 +70,8 @@ class _Mapping:
         for op in list(self.function.walk()):
             if isinstance(op, Dot) and self.is_possible(op):
                 self.map(op)
+        for load, _ in self.loads:
+            _erase_unused(load)
         for op in list(self.function.walk()):
             if isinstance(op, DescriptorStore | DescriptorReduce):
                 self.store(op)
@@ -276,6 +279,15 @@ def _is_matrix(kind: SharedType) -> bool:
         for order in ((1, 0), (0, 1))
         for swizzle in (128, 64, 32)
     )
+
+
+def _erase_unused(op: Op) -> None:
+    """Erase an op whose result only its views used, and these for nothing."""
+    for user in op.results[0].users:
+        if isinstance(user, Permute | Reshape):
+            _erase_unused(user)
+    if not op.results[0].uses:
+        op.erase()
 
 
 def _behind(value: Value) -> Builder:

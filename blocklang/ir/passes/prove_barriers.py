@@ -22,6 +22,7 @@ from typing import ClassVar
 from blocklang.ir.core import Block, Function, Module, Value
 from blocklang.ir.errors import UnorderedSharedMemory
 from blocklang.ir.op import Effect, IRError, Op
+from blocklang.ir.ops.asynchronous import SharedSlot, SharedView, WarpSpecialize
 from blocklang.ir.ops.control import If, While
 from blocklang.ir.ops.shared import SharedAlloc
 from blocklang.ir.types import SharedType
@@ -82,6 +83,9 @@ def _thread(block: Block, start: _Step, steps: list[_Step]) -> _Step:
             tested = _thread(op.before.block, here, steps)
             _thread(op.body.block, tested, steps).next.append(here)
             here = tested
+        elif isinstance(op, WarpSpecialize):
+            # The producer touches nothing but rings, of which `prove_rings` takes care.
+            here = _thread(op.consumer.block, here, steps)
         else:
             # Each region may run any number of times, or never.
             for region in op.regions:
@@ -143,7 +147,14 @@ def _prove_kept(step: _Step, written: Value) -> None:
 
 
 def _buffers(op: Op) -> list[Value]:
-    return [v for v in op.operands if isinstance(v.type, SharedType)]
+    return [_allocated(v) for v in op.operands if isinstance(v.type, SharedType)]
+
+
+def _allocated(buffer: Value) -> Value:
+    """The whole buffer of a slot or view."""
+    while isinstance(buffer.owner, SharedSlot | SharedView):
+        buffer = buffer.owner.buffer
+    return buffer
 
 
 @dataclass(frozen=True)
