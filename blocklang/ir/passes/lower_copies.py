@@ -33,7 +33,7 @@ from blocklang.ir.ops.shared import SharedAlloc, SharedStore
 from blocklang.ir.types import BlockType, MBarriersType, i32
 
 from .manager import Pass
-from .rings import Place, Ring, Step, Threading, advance, find_rings
+from .rings import Fill, Place, Ring, Step, Threading, advance, find_fills
 
 
 @dataclass(frozen=True)
@@ -100,30 +100,31 @@ def _wait_at_end(function: Function) -> None:
 
 
 def _load_at_once(function: Function, loads: list[LoadShared]) -> None:
-    rings = find_rings(loads, lambda _: 1)
+    fills = find_fills(loads, lambda _: 1)
     builder = Builder(function.block, 0, loads[0].loc)
     zero = builder.constant(0, i32)
     steps: dict[Operation, list[tuple[Ring, Step]]] = {}
-    for ring in rings:
-        builder.loc = ring.loads[0].loc
+    for fill in fills:
+        last = max(fill.home.ops.index(load) for load in fill.loads)
+        steps.setdefault(fill.home.ops[last + 1], []).append((fill.ring, _fill(fill)))
+    for ring in dict.fromkeys(fill.ring for fill in fills):
         barriers = MBarrierAlloc(arrivals=1, loc=builder.loc, result_types=[MBarriersType(1)])
         ring.full = builder.insert(barriers).result
-        last = max(ring.home.ops.index(load) for load in ring.loads)
-        steps.setdefault(ring.home.ops[last + 1], []).append((ring, _fill(ring)))
-    Threading(steps).run(function.block, dict.fromkeys(rings, Place(zero, zero)))
+        for kind in ring.kinds:
+            made = SharedAlloc(loc=builder.loc, result_types=[kind])
+            ring.buffers.append(builder.insert(made).result)
+    start = dict.fromkeys((fill.ring for fill in fills), Place(zero, zero))
+    Threading(steps).run(function.block, start)
 
 
-def _fill(ring: Ring) -> Step:
+def _fill(fill: Fill) -> Step:
     def step(op: Operation, place: Place) -> Place:
+        ring = fill.ring
         assert ring.full is not None
-        for load in ring.loads:
-            # Views of the first copies may stand before the last one.
-            made = SharedAlloc(loc=load.loc, result_types=[load.results[0].type])
-            ring.buffers.append(Builder.before(load).insert(made).result)
-        builder = Builder.before(ring.loads[-1])
-        builder.loc = ring.loads[0].loc
+        builder = Builder.before(fill.loads[-1])
+        builder.loc = fill.loads[0].loc
         builder.insert(MBarrierExpect(ring.full, place.index, bytes=ring.bytes, loc=builder.loc))
-        for load, buffer in zip(ring.loads, ring.buffers, strict=True):
+        for load, buffer in zip(fill.loads, ring.buffers, strict=True):
             builder.insert(
                 TmaLoad(
                     load.map, load.indices, buffer=buffer, barriers=ring.full, index=place.index,
@@ -131,7 +132,7 @@ def _fill(ring: Ring) -> Step:
                 )
             )  # fmt: skip
         builder.insert(MBarrierWait(ring.full, place.index, place.phase, loc=builder.loc))
-        for load, buffer in zip(ring.loads, ring.buffers, strict=True):
+        for load, buffer in zip(fill.loads, ring.buffers, strict=True):
             load.results[0].replace_all_uses_with(buffer)
             load.erase()
         return advance(builder, place, 1)

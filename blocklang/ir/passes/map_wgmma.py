@@ -187,12 +187,11 @@ class _Mapping:
     def load(self, op: DescriptorLoad, tensor: _Tensor, kind: SharedType) -> Value:
         key = op, 0
         if key not in self.loads:
-            builder = Builder.before(op)
             made = LoadShared(
                 self.map_of(tensor), [op.indices[i] for i in tensor.axes],
                 loc=op.loc, result_types=[kind],
             )  # fmt: skip
-            self.loads[key] = builder.insert(made).result
+            self.loads[key] = Builder.before(op).insert(made).result
             made.result.name = op.results[0].name
         return self.loads[key]
 
@@ -214,13 +213,14 @@ class _Mapping:
             return
         if isinstance(op, DescriptorReduce) and str(element) not in _REDUCIBLE:
             return
+        tensor_map = self.map_of(tensor)
         builder = Builder.before(op)
         kind = _shared(op.block, tensor)
         sent = ToShared(op.value, loc=op.loc, result_types=[kind])
         buffer = builder.insert(sent).result
         builder.insert(
             TmaStore(
-                self.map_of(tensor), [op.indices[i] for i in tensor.axes], buffer=buffer,
+                tensor_map, [op.indices[i] for i in tensor.axes], buffer=buffer,
                 reduce=op.kind if isinstance(op, DescriptorReduce) else "", loc=op.loc,
             )
         )  # fmt: skip

@@ -21,17 +21,29 @@ from blocklang.ir.types import SharedType, i32
 
 @dataclass(eq=False)
 class Ring:
-    """Copies that fill a slot together, because the same ops read them.
+    """Buffers of `depth` slots, one for each of `kinds`, which are filled and read together.
 
-    `buffers` has one buffer of `depth` slots for each copy. `empty` is absent where the reader and
-    the writer are the same threads.
+    `empty` is absent where the reader and the writer are the same threads.
     """
 
-    loads: list[LoadShared]
+    kinds: tuple[SharedType, ...]
     depth: int
     buffers: list[Value] = field(default_factory=list)
     full: Value | None = None
     empty: Value | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that fill one slot."""
+        return sum(kind.slot_bytes for kind in self.kinds)
+
+
+@dataclass(eq=False)
+class Fill:
+    """Copies that fill a slot of `ring` together, because the same ops read them."""
+
+    ring: Ring
+    loads: list[LoadShared]
 
     @property
     def home(self) -> Block:
@@ -39,11 +51,6 @@ class Ring:
         block = self.loads[0].parent
         assert block is not None
         return block
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that fill one slot."""
-        return sum(_kind(load).slot_bytes for load in self.loads)
 
     @property
     def readers(self) -> list[Operation]:
@@ -88,12 +95,38 @@ def holder_in(block: Block, op: Operation) -> Operation:
     return op
 
 
-def find_rings(loads: Iterable[LoadShared], depth: Callable[[LoadShared], int]) -> list[Ring]:
-    """Group copies of one block that have the same readers."""
+def find_fills(loads: Iterable[LoadShared], depth: Callable[[LoadShared], int]) -> list[Fill]:
+    """Group copies of one block that have the same readers, and give each group a ring.
+
+    Groups of one shape share a ring if they stand in loops (or branches) that follow each other:
+    then slots are read in the order in which they are filled.
+    """
     groups: dict[tuple[Block | None, frozenset[Operation]], list[LoadShared]] = {}
     for load in loads:
         groups.setdefault((load.parent, frozenset(readers(load))), []).append(load)
-    return [Ring(group, depth(group[0])) for group in groups.values()]
+    fills: list[Fill] = []
+    for group in groups.values():
+        kinds, slots = tuple(map(_kind, group)), depth(group[0])
+        fill = Fill(Ring(kinds, slots), group)
+        for ring in dict.fromkeys(each.ring for each in fills):
+            others = [each for each in fills if each.ring is ring]
+            if (ring.kinds, ring.depth) == (kinds, slots) and all(_apart(fill, o) for o in others):
+                fill.ring = ring
+                break
+        fills.append(fill)
+    return fills
+
+
+def _apart(one: Fill, other: Fill) -> bool:
+    """Whether neither group stands in the other's block or inside it."""
+    return not (_encloses(one.home, other.home) or _encloses(other.home, one.home))
+
+
+def _encloses(outer: Block, inner: Block | None) -> bool:
+    while inner is not None and inner is not outer:
+        holder = inner.region.op if inner.region is not None else None
+        inner = holder.parent if holder is not None else None
+    return inner is outer
 
 
 def advance(builder: Builder, place: Place, depth: int) -> Place:

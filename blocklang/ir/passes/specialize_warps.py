@@ -45,7 +45,7 @@ from blocklang.ir.types import BlockType, MBarriersType, SharedType, i32
 
 from .dce import Needed, keep_only
 from .manager import Pass
-from .rings import Place, Ring, Step, Threading, advance, find_rings
+from .rings import Fill, Place, Ring, Step, Threading, advance, find_fills
 
 _GROUP = 4
 _PRODUCER_REGISTERS = 24
@@ -108,18 +108,18 @@ class _Split:
 
     def run(self) -> None:
         self.num_warps = int(self.function.attributes["num_warps"])
-        rings = find_rings(self.loads, self.depth)
+        fills = find_fills(self.loads, self.depth)
+        rings = list(dict.fromkeys(fill.ring for fill in fills))
         consumer = self.move_body()
         mapping: dict[Value, Value] = {}
         producer = clone_region(consumer, mapping)
-        copies = [_copied(ring, mapping) for ring in rings]
+        copies = [_copied(fill, mapping) for fill in fills]
         builder = Builder(self.function.block, len(self.function.block.ops) - 1, self.loads[0].loc)
         zero = builder.constant(0, i32)
-        for ring, copy in zip(rings, copies, strict=True):
-            self.allocate(builder, ring)
-            copy.buffers, copy.full, copy.empty = ring.buffers, ring.full, ring.empty
+        for ring in rings:
+            self.allocate(builder, next(fill for fill in fills if fill.ring is ring))
         one = builder.constant(1, i32)
-        _consume(consumer.block, rings, Place(zero, zero))
+        _consume(consumer.block, fills, Place(zero, zero))
         _produce(producer.block, copies, Place(zero, one))
         self.strip(producer)
         first, rest = self.registers()
@@ -154,12 +154,10 @@ class _Split:
         region.block.append(Yield((), loc=block.terminator.loc))
         return region
 
-    def allocate(self, builder: Builder, ring: Ring) -> None:
-        """The buffers and barriers of a ring."""
-        loc = ring.loads[0].loc
-        for load in ring.loads:
-            kind = load.results[0].type
-            assert isinstance(kind, SharedType)
+    def allocate(self, builder: Builder, fill: Fill) -> None:
+        """The buffers and barriers of a ring, named after the first that fills it."""
+        ring, loc = fill.ring, fill.loads[0].loc
+        for load, kind in zip(fill.loads, ring.kinds, strict=True):
             slots = SharedType(kind.shape, kind.element, kind.layout, ring.depth)
             made = SharedAlloc(loc=load.loc, result_types=[slots])
             made.results[0].name = load.results[0].name
@@ -189,43 +187,43 @@ class _Split:
         return _PRODUCER_REGISTERS, min(rest, _MOST_REGISTERS)
 
 
-def _copied(ring: Ring, mapping: dict[Value, Value]) -> Ring:
-    """The same ring with the producer's copies of the loads."""
+def _copied(fill: Fill, mapping: dict[Value, Value]) -> Fill:
+    """The same with the producer's copies of the loads."""
     loads = []
-    for load in ring.loads:
+    for load in fill.loads:
         value = mapping[load.results[0]]
         assert isinstance(value, Result)
         assert isinstance(value.op, LoadShared)
         loads.append(value.op)
-    return Ring(loads, ring.depth)
+    return Fill(fill.ring, loads)
 
 
 # ---------------------------------------------------------------- both sides
 
 
-def _consume(block: Block, rings: list[Ring], start: Place) -> None:
+def _consume(block: Block, fills: list[Fill], start: Place) -> None:
     """Replace loads by slots that are waited for before the first reader and given back behind the
     last.
     """
     steps: dict[Operation, list[tuple[Ring, Step]]] = {}
-    for ring in rings:
-        readers = ring.readers
-        after = ring.home.ops[ring.home.ops.index(readers[-1]) + 1]
+    for fill in fills:
+        readers = fill.readers
+        after = fill.home.ops[fill.home.ops.index(readers[-1]) + 1]
         # What is full is given back before something else is waited for.
-        steps.setdefault(after, []).insert(0, (ring, _release(ring)))
-        steps.setdefault(readers[0], []).append((ring, _acquire(ring)))
-    Threading(steps).run(block, dict.fromkeys(rings, start))
-    for ring in rings:
-        for load in ring.loads:
+        steps.setdefault(after, []).insert(0, (fill.ring, _release(fill)))
+        steps.setdefault(readers[0], []).append((fill.ring, _acquire(fill)))
+    Threading(steps).run(block, dict.fromkeys((fill.ring for fill in fills), start))
+    for fill in fills:
+        for load in fill.loads:
             load.erase()
 
 
-def _acquire(ring: Ring) -> Step:
+def _acquire(fill: Fill) -> Step:
     def step(op: Operation, place: Place) -> Place:
         builder = Builder.before(op)
-        assert ring.full is not None
-        builder.insert(MBarrierWait(ring.full, place.index, place.phase, loc=op.loc))
-        for load, buffer in zip(ring.loads, ring.buffers, strict=True):
+        assert fill.ring.full is not None
+        builder.insert(MBarrierWait(fill.ring.full, place.index, place.phase, loc=op.loc))
+        for load, buffer in zip(fill.loads, fill.ring.buffers, strict=True):
             slot = builder.insert(SharedSlot(buffer, place.index, loc=load.loc)).result
             _move_views(load.results[0], builder)
             load.results[0].replace_all_uses_with(slot)
@@ -246,35 +244,35 @@ def _move_views(value: Value, builder: Builder) -> None:
             _move_views(user.results[0], builder)
 
 
-def _release(ring: Ring) -> Step:
+def _release(fill: Fill) -> Step:
     def step(op: Operation, place: Place) -> Place:
         builder = Builder.before(op)
-        assert ring.empty is not None
-        builder.loc = ring.loads[0].loc
-        builder.insert(MBarrierArrive(ring.empty, place.index, loc=builder.loc))
-        return advance(builder, place, ring.depth)
+        assert fill.ring.empty is not None
+        builder.loc = fill.loads[0].loc
+        builder.insert(MBarrierArrive(fill.ring.empty, place.index, loc=builder.loc))
+        return advance(builder, place, fill.ring.depth)
 
     return step
 
 
-def _produce(block: Block, rings: list[Ring], start: Place) -> None:
+def _produce(block: Block, fills: list[Fill], start: Place) -> None:
     """Replace loads by copies into slots that are empty."""
     steps: dict[Operation, list[tuple[Ring, Step]]] = {}
-    for ring in rings:
-        after = ring.home.ops[ring.home.ops.index(ring.loads[-1]) + 1]
-        steps.setdefault(after, []).append((ring, _fill(ring)))
-    Threading(steps).run(block, dict.fromkeys(rings, start))
+    for fill in fills:
+        after = fill.home.ops[fill.home.ops.index(fill.loads[-1]) + 1]
+        steps.setdefault(after, []).append((fill.ring, _fill(fill)))
+    Threading(steps).run(block, dict.fromkeys((fill.ring for fill in fills), start))
 
 
-def _fill(ring: Ring) -> Step:
+def _fill(fill: Fill) -> Step:
     def step(op: Operation, place: Place) -> Place:
-        builder = Builder.before(op)
-        builder.loc = ring.loads[0].loc
+        ring, builder = fill.ring, Builder.before(op)
+        builder.loc = fill.loads[0].loc
         assert ring.full is not None
         assert ring.empty is not None
         builder.insert(MBarrierWait(ring.empty, place.index, place.phase, loc=builder.loc))
         builder.insert(MBarrierExpect(ring.full, place.index, bytes=ring.bytes, loc=builder.loc))
-        for load, buffer in zip(ring.loads, ring.buffers, strict=True):
+        for load, buffer in zip(fill.loads, ring.buffers, strict=True):
             slot = builder.insert(SharedSlot(buffer, place.index, loc=load.loc)).result
             builder.insert(
                 TmaLoad(
