@@ -218,8 +218,8 @@ def _base(e: NvptxEmitter, buffer: Value, tile: Tile, groups: Sequence[Sequence[
 
 
 class _Shared:
-    """Descriptors of an operand in shared memory; `axes` says which coordinate of an accumulator
-    the rows or columns of the operand are, and which axis of the operand is K.
+    """Descriptors of an operand in shared memory whose axis `k` is K; `groups` are the rows (or
+    columns) that the bits of a warpgroup's number stand for.
     """
 
     def __init__(self, e: NvptxEmitter, value: Value, k: int, groups: Sequence[int]) -> None:
