@@ -17,6 +17,8 @@ from blocklang.runtime.errors import (
     MissingArgumentError,
     UnexpectedArgumentError,
 )
+from blocklang.tuning import session
+from blocklang.tuning.trial import Launch
 from tests.unit.tuning_samples import Measure, blocks, increment, programs, repeat, zeros
 
 
@@ -320,6 +322,19 @@ def test_what_is_read_only_cannot_be_reset(option):
     kernel = tuned(read, key=[], **{option: ["x"]})
     with pytest.raises(CompileError, match=f"{option} names 'x' of read, which is a read-only"):
         kernel[(1,)](x, zeros(1))
+
+
+def test_configurations_are_compiled_at_the_same_time(monkeypatch):
+    together = threading.Barrier(2, timeout=30)
+    compile_one = Launch.compile
+
+    def meet(launch, config):
+        together.wait()
+        return compile_one(launch, config)
+
+    monkeypatch.setattr(Launch, "compile", meet)
+    monkeypatch.setattr(session.os, "cpu_count", lambda: 2)
+    tuned(configs=blocks(32, 64))[programs](zeros(), 100)
 
 
 def test_threads_tune_once():

@@ -188,6 +188,17 @@ def test_plots_have_the_lines_and_their_ranges(monkeypatch):
     sys.modules["matplotlib.pyplot"].close(figure)
 
 
+def test_plots_are_shown(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    from matplotlib import pyplot
+
+    shown = []
+    monkeypatch.setattr(pyplot, "show", lambda: shown.append(pyplot.get_fignums()))
+    testing.perf_report(benchmark())(rate).run(show_plots=True)
+    assert len(shown) == len(shown[0]) == 1
+    assert pyplot.get_fignums() == []
+
+
 def test_without_matplotlib_plots_say_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match="pip install matplotlib"):
@@ -232,6 +243,15 @@ class Tensor:
         return self.array
 
 
+class GpuArray:
+    """What CuPy's arrays have that `assert_close` asks for; NumPy cannot read it."""
+
+    __cuda_array_interface__ = None
+
+    def __init__(self, array):
+        self.get = lambda: array
+
+
 def test_equal_arrays_of_all_kinds():
     x = np.array([1, 2.5, -np.inf, np.nan], np.float32)
     for y in (
@@ -240,6 +260,7 @@ def test_equal_arrays_of_all_kinds():
         x.astype(np.float16),
         x.astype(ml_dtypes.bfloat16),
         Tensor(x),
+        GpuArray(x),
         Tensor(x.astype(ml_dtypes.bfloat16), 2),
     ):
         testing.assert_close(x, y, atol=0, rtol=0)
