@@ -98,13 +98,15 @@ def unaligned(case: Case, kernel: Any, warps: int) -> Callable[[], object]:
     return lambda: run(*arguments, BLOCK=block, PIECE=case.piece, num_warps=warps)
 
 
-def persistent(case: Case, kernel: Any, warps: int, programs: int) -> Callable[[], object]:
-    """A number of programs for each multiprocessor, which share the rows."""
-    count = torch.cuda.get_device_properties(0).multi_processor_count * programs
-    run = kernel[(min(count, case.rows),)]
-    block = next_power_of_2(case.n)
+def resident(case: Case, kernel: Any, warps: int) -> Callable[[], object]:
+    """Programs that stay, one on each multiprocessor as far as alignment allows, and share the
+    rows.
+    """
+    sizes = layernorm.pieces(case.n, case.x.element_size(), warps, align=32)
+    count = torch.cuda.get_device_properties(0).multi_processor_count
+    run = kernel[(count // sizes[0] * sizes[0],)]
     arguments = (*case.arguments, case.n, case.rows, case.n, *case.tail)
-    return lambda: run(*arguments, BLOCK=block, num_warps=warps)
+    return lambda: run(*arguments, PIECES=sizes, num_warps=warps)
 
 
 def long(case: Case, kernel: Any, warps: int, block: int) -> Callable[[], object]:
@@ -125,9 +127,8 @@ def awkward(case: Case, name: str) -> dict[str, Callable[[], object]]:
     if case.n % case.piece:
         for warps in (4, 8, 16, 32):
             found[f"unaligned w{warps}"] = unaligned(case, kernel("unaligned"), warps)
-        for warps, programs in ((8, 2), (8, 3), (16, 1), (16, 2), (32, 1)) if case.tail else ():
-            label = f"persistent {programs}p w{warps}"
-            found[label] = persistent(case, kernel("persistent"), warps, programs)
+        for warps in (8, 16) if name == "layernorm" else ():
+            found[f"resident w{warps}"] = resident(case, kernel("resident"), warps)
     if case.n > 16384:
         for block, warps in (
             (4096, 8),

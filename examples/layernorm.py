@@ -6,7 +6,8 @@
 `layernorm` is the plain kernel: one program a row, the whole row in one block; the variance is
 taken of the centred values, not as a difference of large numbers. `layernorm_short`,
 `layernorm_unaligned` and `layernorm_long` cut the work differently for matrices that need it, as
-in `softmax.py`. `layernorm_backward` gives dx, and adds each row's share of dw and db by atomics.
+in `softmax.py`; `layernorm_resident` is for many rows of changing alignment, and `launch` chooses.
+`layernorm_backward` gives dx, and adds each row's share of dw and db by atomics.
 
 Run it: `python examples/layernorm.py [--rows 4096] [--columns 1000] [--dtype float32] [--device
 cpu|gpu]`.
@@ -20,6 +21,7 @@ import numpy as np
 
 import blocklang
 import blocklang.language as bl
+from blocklang.runtime import cuda
 
 EPSILON = 1e-5
 
@@ -105,35 +107,6 @@ def layernorm_unaligned(
         g = bl.load(w + at, mask=edge < n, other=0.0).to(bl.float32)
         h = bl.load(b + at, mask=edge < n, other=0.0).to(bl.float32)
         bl.store(y + start + at, (u - mean) * rstd * g + h, mask=edge < n)
-
-
-@blocklang.jit
-def layernorm_persistent(
-    x, y, w, b, mean_out, rstd_out, row_stride, rows, n, eps, BLOCK: bl.constexpr
-):
-    """A few programs that stay: each takes every num_programs(0)-th row.
-
-    The weights are read once a program instead of once a row, and the next row is on its way while
-    this one is normalized. For rows whose alignment allows small accesses only, where reading the
-    weights costs as much as the rows.
-    """
-    cols = bl.arange(0, BLOCK)
-    mask = cols < n
-    g = bl.load(w + cols, mask=mask, other=0.0)
-    h = bl.load(b + cols, mask=mask, other=0.0)
-    first = bl.program_id(0).to(bl.int64)
-    following = bl.load(x + first * row_stride + cols, mask=mask, other=0.0)
-    for row in range(first, rows, bl.num_programs(0)):
-        v = following.to(bl.float32)
-        ahead = row + bl.num_programs(0)
-        following = bl.load(x + ahead * row_stride + cols, mask=mask & (ahead < rows), other=0.0)
-        mean = bl.sum(v, axis=0) / n
-        centred = bl.where(mask, v - mean, 0.0)
-        rstd = 1 / bl.sqrt(bl.sum(centred * centred, axis=0) / n + eps)
-        bl.store(mean_out + row, mean)
-        bl.store(rstd_out + row, rstd)
-        result = centred * rstd * g.to(bl.float32) + h.to(bl.float32)
-        bl.store(y + row * row_stride + cols, result, mask=mask)
 
 
 @blocklang.jit
@@ -327,6 +300,27 @@ def pieces(n, itemsize, warps, align=0):
     return align, block, count, edge, threads
 
 
+def resident_programs(rows, sizes, multiprocessors):
+    """How many programs of `layernorm_resident` share the rows: at most one a multiprocessor.
+
+    0 where another kernel suits the matrix better; `sizes` is PIECES.
+    """
+    align, block, count, edge, threads = sizes
+    programs = multiprocessors // align * align
+    # Fewer elements a thread would leave memory idle; more, with their weights, would not fit
+    # into its registers.
+    suits = 16 < (count * block + edge) // threads <= 26
+    # The ends are slow, and so is reading the weights.
+    suits = suits and edge < block and rows >= 8 * programs
+    return programs if suits else 0
+
+
+def multiprocessors(x):
+    """How many the GPU has that the array is on; 0 for the CPU."""
+    ordinal = -1 if isinstance(x, np.ndarray) else x.get_device()
+    return cuda.device(ordinal).multiprocessors if ordinal >= 0 else 0
+
+
 def launch(x, w, b, y, mean, rstd):
     """LayerNorm of the contiguous matrix x into y, by the kernel that suits the shape.
 
@@ -342,6 +336,12 @@ def launch(x, w, b, y, mean, rstd):
         programs, block = blocklang.cdiv(rows, 4), blocklang.next_power_of_2(n)
         return layernorm_short[(programs,)](
             *arrays, n, rows, n, EPSILON, ROWS=4, BLOCK=block, num_warps=1
+        )
+    sizes = pieces(n, x.dtype.itemsize, warps=16, align=32)
+    programs = resident_programs(rows, sizes, multiprocessors(x)) if n % piece else 0
+    if programs:
+        return layernorm_resident[(programs,)](
+            *arrays, n, rows, n, EPSILON, PIECES=sizes, num_warps=16
         )
     if n % piece and piece > 4:
         block = blocklang.next_power_of_2(n + piece)

@@ -76,9 +76,6 @@ def layernorm_launches(arrays, stride):
         "layernorm_unaligned": lambda: layernorm.layernorm_unaligned[(rows,)](
             *arrays, stride, *tail, BLOCK=wide, PIECE=piece
         ),
-        "layernorm_persistent": lambda: layernorm.layernorm_persistent[(2,)](
-            *arrays, stride, rows, *tail, BLOCK=block
-        ),
         "layernorm_resident": lambda: layernorm.layernorm_resident[(piece,)](
             *arrays, stride, rows, *tail, PIECES=layernorm.pieces(n, arrays[0].itemsize, 4)
         ),
@@ -159,6 +156,38 @@ def test_pieces_cover_a_row_however_it_is_aligned(itemsize, align, warps):
         assert edge % threads == block % threads == 0
         # No block more would fit.
         assert n - inner < block + chosen - 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "n", "dtype", "kernel"),
+    [
+        (256, 12345, np.float32, "resident"),
+        (256, 12345, ml_dtypes.bfloat16, "resident"),
+        (255, 12345, np.float32, ""),  # few rows
+        (255, 12345, ml_dtypes.bfloat16, "unaligned"),
+        (256, 12348, np.float32, ""),  # aligned rows
+        (256, 1001, np.float32, ""),  # little for each thread
+        (256, 16001, np.float32, ""),  # much for each thread
+        (256, 11001, ml_dtypes.bfloat16, "unaligned"),  # much outside of the blocks
+    ],
+)
+def test_resident_layernorm_is_chosen_for_many_unaligned_rows(rows, n, dtype, kernel, monkeypatch):
+    monkeypatch.setattr(layernorm, "multiprocessors", lambda x: 40)
+    example = layernorm.LayerNorm()
+    inputs = example.inputs(strided(rows, n, dtype))
+    results = example.results(**inputs)
+    (launched,) = example.run(**inputs, **results)
+    assert launched.name == "_".join(["layernorm", kernel]).rstrip("_")
+    for _, share in harness.check(example, inputs, results).values():
+        assert share <= 1
+
+
+def test_resident_programs_share_the_alignment_of_their_rows():
+    sizes = layernorm.pieces(12345, 2, 16, 32)
+    # As many as multiprocessors, but a multiple of 32; none on a small GPU or a CPU.
+    for multiprocessors, programs in ((132, 128), (128, 128), (63, 32), (31, 0), (0, 0)):
+        assert layernorm.resident_programs(4096, sizes, multiprocessors) == programs
+    assert layernorm.multiprocessors(np.zeros((2, 2), np.float32)) == 0
 
 
 @pytest.mark.parametrize(("name", "itemsize"), [("fp32", 4), ("bf16", 2)])
