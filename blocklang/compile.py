@@ -23,6 +23,8 @@ from blocklang.codegen import elementwise, llvm  # noqa: F401  (elementwise regi
 from blocklang.codegen.lower import is_native
 from blocklang.codegen.nvptx import assembler
 from blocklang.codegen.nvptx.kernel import emit_kernel, symbol
+from blocklang.codegen.nvptx.matrices import STORE_CAPABILITY
+from blocklang.codegen.nvptx.mma import has_float8_products
 from blocklang.codegen.targets import CpuTarget, GpuTarget, Target, gpu_target
 from blocklang.ir.core import Block, Function, Module, Result, Value
 from blocklang.ir.ops.memory import AtomicRMW, Store
@@ -34,6 +36,7 @@ from blocklang.ir.passes.coalesce import Coalesce
 from blocklang.ir.passes.cse import CommonSubexpressionElimination
 from blocklang.ir.passes.dce import DeadCodeElimination
 from blocklang.ir.passes.expand_descriptors import ExpandDescriptors
+from blocklang.ir.passes.expand_dot import ExpandDot
 from blocklang.ir.passes.expand_math import ExpandMath
 from blocklang.ir.passes.inline import Inline
 from blocklang.ir.passes.insert_barriers import InsertBarriers
@@ -41,6 +44,7 @@ from blocklang.ir.passes.licm import LoopInvariantCodeMotion
 from blocklang.ir.passes.lower_conversions import LowerConversions
 from blocklang.ir.passes.lower_reductions import LowerReductions
 from blocklang.ir.passes.manager import Pass, PassManager
+from blocklang.ir.passes.map_dot import MapDot
 from blocklang.ir.passes.prove_barriers import ProveBarriers
 from blocklang.ir.passes.strength_reduction import StrengthReduction
 from blocklang.ir.passes.vectorize import Vectorize
@@ -56,6 +60,7 @@ def simplify(target: Target) -> list[Pass]:
         Canonicalize(),  # constants known, so that the branches they decide are gone
         CommonSubexpressionElimination(),
         ExpandDescriptors(),  # before code motion, which moves what stays the same in loops
+        *_expand_dot(target),  # makes conversions
         ExpandMath(partial(is_native, target)),  # likewise, for its constants
         Canonicalize(),  # the expansions' special cases meet constants
         CommonSubexpressionElimination(),
@@ -64,9 +69,16 @@ def simplify(target: Target) -> list[Pass]:
     ]
 
 
-def layouts() -> list[Pass]:
+def _expand_dot(target: Target) -> list[Pass]:
+    if isinstance(target, CpuTarget):
+        return []
+    return [ExpandDot(target.capability, has_float8_products(target))]
+
+
+def layouts(target: GpuTarget) -> list[Pass]:
     """From block IR to a layout on every block."""
     return [
+        MapDot(target.capability, has_float8_products(target)),  # products say what they need
         Coalesce(),  # global accesses say which layout suits them
         AssignLayouts(),  # everything else follows, with conversions where it cannot
         CommonSubexpressionElimination(),  # ranges and masks made again in one layout meet
@@ -79,7 +91,7 @@ def layouts() -> list[Pass]:
 def shared_memory(target: GpuTarget) -> list[Pass]:
     """From layouts to explicit shared memory, allocated and ordered."""
     return [
-        LowerConversions(),  # buffers, stores and loads
+        LowerConversions(target.capability >= STORE_CAPABILITY),  # buffers, stores and loads
         CommonSubexpressionElimination(),
         DeadCodeElimination(),
         AllocateShared(
@@ -176,7 +188,7 @@ def _compile_gpu(
     module: Module, target: GpuTarget, options: Options, passes: PassManager
 ) -> dict[str, bytes]:
     metadata = _metadata(module, target)
-    passes.run(module, layouts())
+    passes.run(module, layouts(target))
     files = {"layout": print_module(module)}
     passes.run(module, shared_memory(target))
     files["shared"] = print_module(module)

@@ -333,7 +333,7 @@ def test_vectors_that_would_depend_on_the_lane_are_refused() -> None:
         (lambda: blocked([4, 4], [1], [32], [1], [0]), "differ in rank"),
         (lambda: conversion(LinearLayout.of([4]), LinearLayout.of([4])), "every element"),
         (lambda: wgmma_accumulator((64, 64), (2, 1), 64), "multiple of 4 warps"),
-        (lambda: dot_operand("a", (16, 16), (1, 1), 64), "64 bits"),
+        (lambda: dot_operand("a", (16, 16), (1, 1), 4), "4 bits"),
     ],
 )
 def test_mistakes_are_named(action, message: str) -> None:

@@ -38,7 +38,11 @@ def in_order() -> list[Pass]:
     """Every pass once: those of the pipelines in their order, then the others."""
     for found in pkgutil.iter_modules(passes.__path__, f"{passes.__name__}."):
         importlib.import_module(found.name)
-    run = [*pipelines.simplify(TARGET), *pipelines.layouts(), *pipelines.shared_memory(TARGET)]
+    run = [
+        *pipelines.simplify(TARGET),
+        *pipelines.layouts(TARGET),
+        *pipelines.shared_memory(TARGET),
+    ]
     once = {each.name: each for each in reversed(run)}
     listed = [once.pop(each.name) for each in run if each.name in once]
     return [*listed, *(PASSES[name]() for name in sorted(PASSES) if name not in _names(listed))]

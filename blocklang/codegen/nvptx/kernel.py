@@ -12,9 +12,12 @@ from blocklang.ir.ops.asynchronous import MBarrierArrive, WarpSpecialize, Wgmma
 from blocklang.ir.types import PointerType
 
 from . import (  # noqa: F401  (register lowerings)
+    async_copy,
     debug,
+    fma,
     mbarrier,
     memory,
+    mma,
     partitions,
     program,
     reduce,

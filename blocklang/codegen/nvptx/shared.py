@@ -6,13 +6,21 @@ from collections.abc import Callable
 
 from blocklang.codegen.lower import lowers
 from blocklang.ir.core import Value
-from blocklang.ir.layout import SharedAccess, ShufflePlan, Swap, conversion, shared_access
+from blocklang.ir.layout import (
+    ShufflePlan,
+    Swap,
+    conversion,
+    matrix_access,
+    prefers_matrices,
+    shared_access,
+)
 from blocklang.ir.ops.shape import ConvertLayout
 from blocklang.ir.ops.shared import Barrier, SharedAlloc, SharedLoad, SharedStore
 from blocklang.ir.types import BlockType, SharedType, element_type
 
 from .elements import layout_of
 from .emitter import LANE_BITS, SHARED, NvptxEmitter
+from .matrices import STORE_CAPABILITY, address, first_offset, load_matrices, store_matrices
 from .memory import Words, storage_type, store_words
 from .reduce import through_words
 
@@ -45,14 +53,18 @@ def _(e: NvptxEmitter, op: SharedStore) -> None:
     block, buffer = op.value.type, _buffer(op.buffer)
     assert isinstance(block, BlockType)
     assert block.layout is not None
+    owner = e.owner(block)
+    if e.target.capability >= STORE_CAPABILITY and owner is None:
+        matrices = matrix_access(block.layout, buffer.layout, buffer.element.bits)
+        if matrices and prefers_matrices(block.layout, buffer.layout, buffer.element.bits):
+            return store_matrices(e, op, matrices)
     access = shared_access(block.layout, buffer.layout, op.vector)
     scalar, size = storage_type(e, block), buffer.element.bytes
     words = Words(scalar, 8 * size, op.vector)
-    base, used = _first_offset(e, access, size)
-    owner = e.owner(block)
+    base, used = first_offset(e, access.lane, access.warp, size)
     for registers, offset in zip(access.vectors, access.offsets, strict=True):
         piece = e.shuffle(e[op.value], scalar, block.registers, registers)
-        pointer = _address(e, e[op.buffer], base, used, offset * size)
+        pointer = address(e, e[op.buffer], base, used, offset * size)
         if owner is None:
             kind = f"<{op.vector} x {scalar}>"
             e.line(f"store {kind} {piece}, {SHARED} {pointer}, align {size * op.vector}")
@@ -65,13 +77,16 @@ def _(e: NvptxEmitter, op: SharedLoad) -> str:
     block, buffer = op.results[0].type, _buffer(op.buffer)
     assert isinstance(block, BlockType)
     assert block.layout is not None
+    matrices = matrix_access(block.layout, buffer.layout, buffer.element.bits)
+    if matrices is not None:
+        return load_matrices(e, op, matrices)
     access = shared_access(block.layout, buffer.layout, op.vector)
     scalar, size = storage_type(e, block), buffer.element.bytes
-    base, used = _first_offset(e, access, size)
+    base, used = first_offset(e, access.lane, access.warp, size)
     pieces: list[str] = []
     order: list[int] = []
     for registers, offset in zip(access.vectors, access.offsets, strict=True):
-        pointer = _address(e, e[op.buffer], base, used, offset * size)
+        pointer = address(e, e[op.buffer], base, used, offset * size)
         kind = f"<{op.vector} x {scalar}>"
         pieces.append(e.emit(f"load {kind}, {SHARED} {pointer}, align {size * op.vector}"))
         order.extend(registers)
@@ -79,26 +94,6 @@ def _(e: NvptxEmitter, op: SharedLoad) -> str:
     # Element k of what was loaded is register order[k]; replicas copy the register that was loaded.
     positions = {register: k for k, register in enumerate(order)}
     return e.shuffle(loaded, scalar, len(order), [positions[c] for c in access.copies])
-
-
-def _first_offset(e: NvptxEmitter, access: SharedAccess, size: int) -> tuple[str, int]:
-    """The byte offset of each thread's first access, and the bits that it can have."""
-    base, used = e.thread_map(access.lane, access.warp)
-    if size > 1:
-        base = e.emit(f"mul nuw nsw i32 {base}, {size}")
-    return base, used * size
-
-
-def _address(e: NvptxEmitter, buffer: str, base: str, used: int, offset: int) -> str:
-    """The address of byte base ^ offset of a buffer. What no thread changes is added last, where
-    the access takes it up.
-    """
-    met = offset & used
-    place = e.emit(f"xor i32 {base}, {met}") if met else base
-    pointer = e.emit(f"getelementptr inbounds i8, {SHARED} {buffer}, i32 {place}")
-    if offset == met:
-        return pointer
-    return e.emit(f"getelementptr inbounds i8, {SHARED} {pointer}, i32 {offset - met}")
 
 
 @lowers(ConvertLayout, on=("nvptx",))

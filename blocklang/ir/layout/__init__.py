@@ -9,6 +9,13 @@ from .conversion import Conversion, Shuffle, ShufflePlan, Swap, conversion
 from .distributed import blocked, cover, replicated, sliced
 from .linear import LinearLayout
 from .linear_map import HARDWARE_DIMS, WARP_SIZE, LinearMap, axis_dim, padded_shape
+from .matrix_access import (
+    MatrixAccess,
+    best_shared,
+    copied_elements,
+    matrix_access,
+    prefers_matrices,
+)
 from .shared import (
     SharedAccess,
     bank_conflicts,
@@ -18,7 +25,7 @@ from .shared import (
     shared_swizzled,
     shared_tile,
 )
-from .swizzle import OptimalShared, optimal_shared
+from .swizzle import OptimalShared, best_access, optimal_shared
 from .tensor_core import dot_operand, mma_accumulator, wgmma_accumulator, wgmma_operand_a
 
 __all__ = [
@@ -27,6 +34,7 @@ __all__ = [
     "Conversion",
     "LinearLayout",
     "LinearMap",
+    "MatrixAccess",
     "OptimalShared",
     "SharedAccess",
     "Shuffle",
@@ -34,14 +42,19 @@ __all__ = [
     "Swap",
     "axis_dim",
     "bank_conflicts",
+    "best_access",
+    "best_shared",
     "blocked",
     "conversion",
+    "copied_elements",
     "cover",
     "dot_operand",
+    "matrix_access",
     "max_vector",
     "mma_accumulator",
     "optimal_shared",
     "padded_shape",
+    "prefers_matrices",
     "replicated",
     "shared_access",
     "shared_linear",

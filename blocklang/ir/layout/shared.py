@@ -83,7 +83,7 @@ def shared_tile(
 
 
 @lru_cache(maxsize=1024)
-def _offsets(registers: LinearLayout, shared: LinearLayout) -> dict[str, tuple[int, ...]]:
+def offset_bases(registers: LinearLayout, shared: LinearLayout) -> dict[str, tuple[int, ...]]:
     """Return, per in-dim of the register layout, the offset that each of its bits adds."""
     if registers.shape != shared.shape:
         raise ValueError(f"{registers} and {shared} differ in shape")
@@ -116,7 +116,7 @@ def shared_access(registers: LinearLayout, shared: LinearLayout, vector: int) ->
     """
     if vector > max_vector(registers, shared):
         raise ValueError(f"{registers} has no vectors of {vector} elements in {shared}")
-    bases = _offsets(registers, shared)
+    bases = offset_bases(registers, shared)
     at: dict[int, int] = {}
     copies = []
     for register in range(registers.in_size("register")):
@@ -135,7 +135,7 @@ def max_vector(registers: LinearLayout, shared: LinearLayout) -> int:
 
     Limited by the layouts only, not by the hardware's 128 bits.
     """
-    bases = _offsets(registers, shared)
+    bases = offset_bases(registers, shared)
     held = gf2.Span(bases.get("register", ()))
     width = 1
     others = [basis for dim, of_dim in bases.items() if dim != "register" for basis in of_dim]
@@ -159,7 +159,7 @@ def bank_conflicts(
     access_bytes = element_bytes * vector
     if access_bytes * 8 > MAX_ACCESS_BITS:
         raise ValueError(f"no access moves {vector} elements of {element_bits} bits")
-    lanes = _lanes_together(_offsets(registers, shared).get("lane", ()), access_bytes)
+    lanes = _lanes_together(offset_bases(registers, shared).get("lane", ()), access_bytes)
     words = [lane * element_bytes // _BANK_BYTES for lane in lanes]
     words += [1 << bit for bit in range(log2(max(access_bytes // _BANK_BYTES, 1)))]
     banks = [word % (_ROW_BYTES // _BANK_BYTES) for word in words]

@@ -56,8 +56,8 @@ def optimal_shared(source: LinearLayout, target: LinearLayout, element_bits: int
     for source_lead, target_lead in dict.fromkeys(leads):
         bank, segment = _banks_and_segment(space, source_lead, target_lead, element_bits)
         layout = LinearLayout.from_flat(source.shape, {"offset": (*vector, *bank, *segment)})
-        store, store_cost = _best_access(source, layout, element_bits)
-        load, load_cost = _best_access(target, layout, element_bits)
+        store, store_cost = best_access(source, layout, element_bits)
+        load, load_cost = best_access(target, layout, element_bits)
         options.append((store_cost + load_cost, OptimalShared(layout, store, load)))
     return min(options, key=lambda option: option[0])[1]
 
@@ -170,7 +170,7 @@ def _banks_and_segment(
     return bank, segment
 
 
-def _best_access(
+def best_access(
     registers: LinearLayout, shared: LinearLayout, element_bits: int
 ) -> tuple[int, float]:
     """Return the best access width in bits and its price per element.

@@ -4,6 +4,7 @@ With g = lane / 4 and t = lane % 4, the accumulator of m16n8 has register i at r
 column 2t + i % 2; operands pack 32 bits of the K axis into each 32-bit register. The instruction
 tile is multiplied by warps, then by registers up to the shape; a tensor smaller than that is
 replicated. Matrices are (M, N) for accumulators, (M, K) for operand `a`, (K, N) for operand `b`.
+Products of 64-bit elements are m8n8k4: half the rows, and one element of an operand a lane.
 """
 
 from collections.abc import Sequence
@@ -17,18 +18,22 @@ from .linear_map import log2
 _WARPS_IN_GROUP = 4
 
 
-def _accumulator_tile(columns: int) -> LinearLayout:
-    """Return the 16 x `columns` piece of an accumulator that one warp holds."""
+def _accumulator_tile(columns: int, rows: int = 16) -> LinearLayout:
+    """Return the `rows` (8 or 16) x `columns` piece of an accumulator that one warp holds."""
     wider = [(0, 1 << bit) for bit in range(3, log2(columns))]
     return LinearLayout.of(
-        (16, columns),
-        register=[(0, 1), (8, 0), *wider],
+        (rows, columns),
+        register=[(0, 1), *([(8, 0)] if rows == 16 else []), *wider],
         lane=[(0, 2), (0, 4), (1, 0), (2, 0), (4, 0)],
     )
 
 
 def _operand_tile(operand: Literal["a", "b"], element_bits: int) -> LinearLayout:
     """Return the piece of an operand (16 x K or K x 8, K = 256 bits) that one warp holds."""
+    if element_bits == 64:
+        if operand == "a":
+            return LinearLayout.of((8, 4), lane=[(0, 1), (0, 2), (1, 0), (2, 0), (4, 0)])
+        return LinearLayout.of((4, 8), lane=[(1, 0), (2, 0), (0, 1), (0, 2), (0, 4)])
     if element_bits not in (8, 16, 32):
         raise ValueError(f"no tensor-core operand has elements of {element_bits} bits")
     packed = 32 // element_bits
@@ -61,9 +66,11 @@ def _spread(
 
 
 @lru_cache(maxsize=1024)
-def mma_accumulator(shape: tuple[int, int], warps: tuple[int, int]) -> LinearLayout:
-    """Return the layout of the m16n8 accumulators of `warps` along M and N (N fastest)."""
-    tile = _spread(_accumulator_tile(8), warps, (1, 0), (True, True))
+def mma_accumulator(shape: tuple[int, int], warps: tuple[int, int], rows: int = 16) -> LinearLayout:
+    """Return the layout of the m16n8 (`rows` = 8: m8n8) accumulators of `warps` along M and N (N
+    fastest).
+    """
+    tile = _spread(_accumulator_tile(8, rows), warps, (1, 0), (True, True))
     return cover(tile, shape, (1, 0))
 
 

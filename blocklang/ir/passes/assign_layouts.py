@@ -1,15 +1,19 @@
 """assign_layouts: gives every block value a layout, with as few conversions as it can.
 
-Memory accesses are the anchors: `coalesce` chose their layouts. From there
+Memory accesses and matrix products are the anchors: `coalesce` and `map_dot` chose their layouts.
+From there
 
 1. layouts flow forward: a load's result decides the elementwise ops that use it, these decide
    theirs, a reduction's result has its input's layout without the axis, loops carry what enters or
-   what their body yields;
+   what their body yields. Where several layouts meet, that of a product's result wins, and a loop
+   carries what a product adds to in the layout of its result;
 2. what is cheap to compute anywhere (constants, ranges, broadcasts, arithmetic on only such values)
    decides nothing: it is *lazy*, and made again in each layout in which it is wanted;
 3. a loop that carries only lazy values takes the layout in which its first anchor wants them;
 4. a store of few elements takes the layout in which its value is already;
-5. a value that is wanted in another layout than its own is converted, once, where it is defined.
+5. a value that is wanted in another layout than its own is converted, once, where it is defined;
+   of an operand of a product that was computed elementwise from what was loaded, the loaded blocks
+   are converted instead, since these may be copied ahead of time.
 """
 
 from __future__ import annotations
@@ -22,8 +26,9 @@ from blocklang.ir.core import Argument, Block, Function, Module, Operation, Resu
 from blocklang.ir.layout import WARP_SIZE, LinearLayout
 from blocklang.ir.op import Op
 from blocklang.ir.ops.control import Condition, For, If, While, Yield
+from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import Elementwise
-from blocklang.ir.ops.memory import MemoryAccess, Store
+from blocklang.ir.ops.memory import Load, MemoryAccess, Store
 from blocklang.ir.ops.program import Arange, Constant, Hint, Splat
 from blocklang.ir.ops.reduce import Reduce
 from blocklang.ir.ops.shape import Broadcast, ConvertLayout, ExpandDims, Permute, Reshape
@@ -31,6 +36,7 @@ from blocklang.ir.types import BlockType
 
 from .coalesce import default_layout
 from .manager import Pass
+from .map_dot import dot_operand_layout
 
 LAZY = (Constant, Arange, Splat, Hint, Elementwise, ExpandDims, Broadcast, Reshape, Permute)
 """Ops that can be made again in any layout; elementwise ones are lazy only while all operands
@@ -84,9 +90,11 @@ class _Assignment:
     decided: dict[Value, LinearLayout] = field(default_factory=dict)
     copies: dict[tuple[Value, LinearLayout], Value] = field(default_factory=dict)
     reduce_layouts: dict[Reduce, LinearLayout] = field(default_factory=dict)
+    accumulators: set[LinearLayout] = field(default_factory=set)
 
     def run(self) -> None:
         self.num_warps = int(self.function.attributes["num_warps"])
+        self.decide_products()
         self.decide_block(self.function.block)
         while self.settle_lazy_carried():
             self.decide_block(self.function.block)
@@ -104,6 +112,19 @@ class _Assignment:
             op.erase()
 
     # ------------------------------------------------------------ 1. forward
+
+    def decide_products(self) -> None:
+        """Products have their layouts before anything else; what they add to has it too, if it is
+        not made again anyway.
+        """
+        products = [op for op in self.function.walk() if isinstance(op, Dot)]
+        for op in products:
+            assert op.layout is not None, "map-dot runs first"
+            self.accumulators.add(op.layout)
+            self.set(op.results[0], op.layout)
+        for op in products:
+            if isinstance(op.acc, Argument) or not isinstance(op.acc.owner, LAZY):
+                self.set(op.acc, op.layout)
 
     def decide_block(self, block: Block) -> None:
         for op in block.ops:
@@ -137,7 +158,8 @@ class _Assignment:
         elif isinstance(op, Elementwise | Hint):
             found = [self.decided[v] for v in op.operands if v in self.decided]
             if found:
-                self.set(op.results[0], found[0])
+                products = (layout for layout in found if layout in self.accumulators)
+                self.set(op.results[0], next(products, found[0]))
 
     def decide_reduce(self, op: Reduce) -> None:
         known = [self.decided[v] for v in op.inputs if v in self.decided]
@@ -210,6 +232,8 @@ class _Assignment:
         assert isinstance(value.type, BlockType)
         if isinstance(user, MemoryAccess):
             return user.layout
+        if isinstance(user, Dot):
+            return dot_operand_layout(user, user.operands.index(value))
         if isinstance(user, LAZY):
             result = user.results[0]
             layout = self.decided.get(result) or self.wanted(result, depth + 1)
@@ -256,7 +280,9 @@ class _Assignment:
         """Give `op` each block operand in the layout that it needs."""
         for index, value in enumerate(op.operands):
             if isinstance(value.type, BlockType):
-                op.set_operand(index, self.materialize(value, self.required(op, index)))
+                is_factor = isinstance(op, Dot) and index < 2
+                layout = self.required(op, index)
+                op.set_operand(index, self.materialize(value, layout, is_factor))
         if isinstance(op, MemoryAccess):
             op.layout = None
 
@@ -266,6 +292,8 @@ class _Assignment:
             return op.layout
         if isinstance(op, Reduce):
             return self.reduce_layouts[op]
+        if isinstance(op, Dot) and (layout := dot_operand_layout(op, index)) is not None:
+            return layout
         if isinstance(op, For):
             return self.decided[op.regions[0].block.arguments[index - 2]]
         if isinstance(op, While):
@@ -282,8 +310,10 @@ class _Assignment:
             return operand_layout(op, self.decided[op.results[0]], value.type)
         return self.decided.get(value) or self.wanted(value) or self.default(value)
 
-    def materialize(self, value: Value, layout: LinearLayout) -> Value:
-        """`value` in `layout`: itself, an earlier copy, a conversion, or lazy ops made again."""
+    def materialize(self, value: Value, layout: LinearLayout, is_factor: bool = False) -> Value:
+        """`value` in `layout`: itself, an earlier copy, a conversion, or lazy ops made again; of a
+        factor of a product also what was computed from loaded blocks.
+        """
         if self.decided.get(value) == layout:
             return value
         if (value, layout) in self.copies:
@@ -291,27 +321,39 @@ class _Assignment:
         assert isinstance(value.type, BlockType)
         kind = replace(value.type, layout=layout)
         made: Value
-        if value in self.decided:
+        if value in self.decided and not (is_factor and self.is_from_memory(value)):
             builder = _behind(value)
             made = builder.insert(
                 ConvertLayout(value, loc=value.location, result_types=[kind])
             ).result
         else:
             assert isinstance(value, Result)
-            made = self.remake(value, layout, kind)
+            made = self.remake(value, layout, kind, is_factor)
         made.name = value.name
         self.copies[value, layout] = made
         self.decided[made] = layout
         return made
 
-    def remake(self, value: Result, layout: LinearLayout, kind: BlockType) -> Value:
+    def is_from_memory(self, value: Value) -> bool:
+        """Whether a value is computed, elementwise and by moves, from loaded and lazy blocks."""
+        if not isinstance(value, Result) or not isinstance(value.op, LAZY):
+            return False
+        blocks = [v for v in value.op.operands if isinstance(v.type, BlockType)]
+        return all(
+            v not in self.decided or isinstance(v.owner, Load) or self.is_from_memory(v)
+            for v in blocks
+        )
+
+    def remake(
+        self, value: Result, layout: LinearLayout, kind: BlockType, is_factor: bool
+    ) -> Value:
         op = value.op
         assert isinstance(op, Op)
         mapping: dict[Value, Value] = {}
         for operand in op.operands:
             if isinstance(operand.type, BlockType):
                 mapping[operand] = self.materialize(
-                    operand, operand_layout(op, layout, operand.type)
+                    operand, operand_layout(op, layout, operand.type), is_factor
                 )
         copy = Builder.before(op).insert(clone(op, mapping))
         copy.results[0].type = kind

@@ -2,8 +2,9 @@
 
 A layout conversion that needs no shared memory stays (code generation moves registers or
 shuffles). Any other becomes a buffer with the layout that serves both sides best, a store and a
-load; barriers come later, by need. The result of an atomic op, which only the thread that did it
-knows, reaches the threads that hold replicas in the same way.
+load; barriers come later, by need. The factors of products that have no instruction are stored in
+the order in which the loop over them reads them. The result of an atomic op, which only the thread
+that did it knows, reaches the threads that hold replicas through a buffer too.
 """
 
 from __future__ import annotations
@@ -13,14 +14,24 @@ from typing import ClassVar
 
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Module, Region, Value
-from blocklang.ir.layout import LinearLayout, conversion, optimal_shared, replicated
+from blocklang.ir.layout import (
+    LinearLayout,
+    best_access,
+    best_shared,
+    conversion,
+    padded_shape,
+    replicated,
+    shared_linear,
+)
 from blocklang.ir.ops.control import Yield
+from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import Bitcast, Cast
 from blocklang.ir.ops.memory import AtomicRMW
 from blocklang.ir.ops.program import Splat
 from blocklang.ir.ops.reduce import Reduce
 from blocklang.ir.ops.shape import ConvertLayout
 from blocklang.ir.ops.shared import SharedAlloc, SharedLoad, SharedStore
+from blocklang.ir.ops.shared_dot import SharedDot
 from blocklang.ir.types import BlockType, DType, PointerType, SharedType, i1, u8, u64
 
 from .manager import Pass
@@ -28,8 +39,11 @@ from .manager import Pass
 
 @dataclass(frozen=True)
 class LowerConversions(Pass):
-    """Send conversions between warps through shared memory."""
+    """Send conversions between warps through shared memory. `stores_matrices` says that the target
+    stores 8 x 8 matrices at once.
+    """
 
+    stores_matrices: bool = False
     name: ClassVar[str] = "lower-conversions"
 
     def _run(self, module: Module) -> None:
@@ -37,7 +51,9 @@ class LowerConversions(Pass):
         for function in module.functions.values():
             for op in list(function.walk()):
                 if isinstance(op, ConvertLayout):
-                    _lower_conversion(op)
+                    _lower_conversion(op, self.stores_matrices)
+                elif isinstance(op, Dot) and op.instruction == "fma":
+                    _lower_product(op)
                 elif isinstance(op, AtomicRMW) and op.results[0].uses:
                     _share_result(op, int(function.attributes["num_warps"]))
 
@@ -48,12 +64,12 @@ def _block(value: Value) -> tuple[BlockType, LinearLayout]:
     return value.type, value.type.layout
 
 
-def _lower_conversion(op: ConvertLayout) -> None:
+def _lower_conversion(op: ConvertLayout, stores_matrices: bool) -> None:
     _, source = _block(op.operand)
     _, target = _block(op.results[0])
     if conversion(source, target).kind != "shared":
         return
-    load = _store(_before_loads(op), op.operand, target)
+    load = _store(_before_loads(op), op.operand, target, stores_matrices)
     op.replace_with([_loaded(Builder.before(op), load, op.operand)])
 
 
@@ -76,7 +92,9 @@ def _through_shared(builder: Builder, value: Value, target: LinearLayout) -> Val
     return _loaded(builder, _store(builder, value, target), value)
 
 
-def _store(builder: Builder, value: Value, target: LinearLayout) -> SharedLoad:
+def _store(
+    builder: Builder, value: Value, target: LinearLayout, stores_matrices: bool = False
+) -> SharedLoad:
     """Store `value` in a buffer; the load that will get it in layout `target`. Masks travel as
     bytes, pointers as integers.
     """
@@ -89,17 +107,42 @@ def _store(builder: Builder, value: Value, target: LinearLayout) -> SharedLoad:
         else block.element
     )
     sent = _cast(builder, value, carrier)
-    best = optimal_shared(source, target, carrier.bits)
-    buffer_type = SharedType(block.shape, carrier, best.layout)
-    buffer = builder.insert(SharedAlloc(loc=builder.loc, result_types=[buffer_type])).result
-    store_vector = max(1, best.store_vector_bits // carrier.bits)
-    builder.insert(SharedStore(buffer, value=sent, vector=store_vector, loc=builder.loc))
+    layout = best_shared(source, target, carrier.bits, stores_matrices=stores_matrices)
+    buffer = _stored(builder, sent, layout)
     return SharedLoad(
         buffer,
-        vector=max(1, best.load_vector_bits // carrier.bits),
+        vector=shared_vector(target, layout, carrier),
         loc=builder.loc,
         result_types=[BlockType(block.shape, carrier, target)],
     )
+
+
+def _stored(builder: Builder, value: Value, layout: LinearLayout) -> Value:
+    """A buffer with `value`."""
+    block, registers = _block(value)
+    assert isinstance(block.element, DType)
+    kind = SharedType(block.shape, block.element, layout)
+    buffer = builder.insert(SharedAlloc(loc=builder.loc, result_types=[kind])).result
+    vector = shared_vector(registers, layout, block.element)
+    builder.insert(SharedStore(buffer, value=value, vector=vector, loc=builder.loc))
+    return buffer
+
+
+def shared_vector(registers: LinearLayout, shared: LinearLayout, element: DType) -> int:
+    """How many elements a thread should move at once between registers and a buffer."""
+    return max(1, best_access(registers, shared, max(element.bits, 8))[0] // element.bits)
+
+
+def _lower_product(op: Dot) -> None:
+    """Store the factors with K slowest."""
+    builder = Builder.before(op)
+    rank = len(padded_shape(_block(op.acc)[0].shape))
+    orders = {2: ((0, 1), (1, 0)), 3: ((1, 2, 0), (2, 1, 0))}[rank]
+    a, b = (
+        _stored(builder, value, shared_linear(padded_shape(_block(value)[0].shape), order))
+        for value, order in zip((op.a, op.b), orders, strict=True)
+    )
+    op.replace_with([builder.insert(SharedDot(a, b, op.acc, loc=op.loc)).result])
 
 
 def _loaded(builder: Builder, load: SharedLoad, value: Value) -> Value:

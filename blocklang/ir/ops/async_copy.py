@@ -1,0 +1,65 @@
+"""Copies from global to shared memory that run beside the threads, in groups.
+
+Each thread starts its copies, closes groups of them with `async_commit`, and waits with
+`async_wait` until but the last few groups are done; what other threads have copied is there after
+a barrier behind their waits. Buffers of several slots are used in turn: a slot's number is an
+integer that loops carry, and `next_slot` the only step that it takes, so that it can be proved
+which slots differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from blocklang.ir.core import Value
+from blocklang.ir.op import Effect, Op, attribute, operand, output, require
+from blocklang.ir.types import SharedType, Type, element_type, i32, shape_of
+
+from .memory import MemoryAccess
+
+
+class AsyncCopy(MemoryAccess, mnemonic="async_copy", effects=Effect.READ | Effect.WRITE_SHARED):
+    """Starts the copy of the elements at `pointer` to `buffer`; where the mask fails, zeros are
+    written. Belongs to the group that the next `async_commit` closes.
+
+    The threads hold the addresses in some layout; `vector` of them follow each other in the buffer
+    as in memory, and have 4, 8 or 16 bytes together.
+    """
+
+    buffer: Value = operand(kw_only=True)
+
+    def check(self) -> None:
+        super().check()
+        kind = self.buffer.type
+        require(isinstance(kind, SharedType) and kind.depth == 1, "the last operand is a slot")
+        require(shape_of(kind) == shape_of(self.pointer.type), "slot and pointer have one shape")
+        require(element_type(kind) == element_type(self.accessed), "slot and pointer agree")
+
+
+class AsyncCommit(Op, mnemonic="async_commit", effects=Effect.OBSERVABLE):
+    """Closes a group: the copies that the thread has started since the last one, if any."""
+
+
+class AsyncWait(Op, mnemonic="async_wait", effects=Effect.OBSERVABLE):
+    """Waits until at most `groups` of the groups that this thread has closed last are under way."""
+
+    groups: int = attribute(default=0)
+
+    def check(self) -> None:
+        require(self.groups >= 0, "groups is not negative")
+
+
+class NextSlot(Op, mnemonic="next_slot"):
+    """The number of the slot `by` steps after slot `index` of `depth`: (index + by) mod depth."""
+
+    index: Value = operand()
+    depth: int = attribute()
+    by: int = attribute(default=1)
+    result = output()
+
+    def infer(self) -> Sequence[Type]:
+        return [i32]
+
+    def check(self) -> None:
+        require(self.index.type == i32, "the index is i32")
+        require(0 < self.by < self.depth, "by is between 0 and depth")
