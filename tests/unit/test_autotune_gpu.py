@@ -15,21 +15,25 @@ from tests.unit.tuning_samples import increment, programs
 FLUSH, RESET = 1.0, 0.5
 # Of configurations with 4, 1 and 2 warps.
 TIMES = pytest.approx([1.28, 0.32, 0.64])
-TOO_LARGE = {"cuLaunchKernel": "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES"}
 
 
 class ClockGpu(SampleGpu):
-    """Work takes milliseconds of `now`: a launch what `cost(threads)` says, a memset FLUSH or
-    RESET. `work` lists it by stream; what is captured is done when its graph is launched.
+    """Work takes milliseconds of `now`: a launch what `cost(threads)` says (None: it is refused,
+    with the error `refusal`), a memset FLUSH or RESET. `work` lists it by stream; what is captured is done when its graph is launched.
     """
 
     CUevent_flags = SimpleNamespace(CU_EVENT_DEFAULT=0)
     CUstream_flags = SimpleNamespace(CU_STREAM_DEFAULT=0)
     CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_RELAXED=2)
 
-    def __init__(self, cost=lambda threads: threads / 100, **others):
+    def __init__(
+        self,
+        cost=lambda threads: threads / 100,
+        refusal="CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES",
+        **others,
+    ):
         super().__init__(**others)
-        self.cost, self.now = cost, 0.0
+        self.cost, self.refusal, self.now = cost, refusal, 0.0
         self.work, self.events, self.freed, self.addresses = [], {}, [], 1 << 20
         self.streams, self.capturing, self.graphs = [], {}, {}
 
@@ -49,7 +53,7 @@ class ClockGpu(SampleGpu):
 
     def cuLaunchKernel(self, function, *arguments):
         threads, stream = arguments[3], arguments[7]
-        self.refused = TOO_LARGE if self.cost(threads) is None else {}
+        self.refused = {"cuLaunchKernel": self.refusal} if self.cost(threads) is None else {}
         if not self.refused:
             self._do(stream, f"{threads} threads", self.cost(threads))
         return super().cuLaunchKernel(function, *arguments)
@@ -194,6 +198,14 @@ def test_when_everything_is_too_large_the_driver_says_so(machine):
     with pytest.raises(blocklang.CompileError, match="none of the 3 configurations") as caught:
         tuned()[programs](array(), 100)
     assert str(caught.value).count("too many resources requested") == 3
+
+
+def test_other_errors_of_the_driver_are_not_a_matter_of_one_configuration(machine):
+    machine(
+        cost=lambda threads: None if threads > 64 else 1, refusal="CUDA_ERROR_NO_BINARY_FOR_GPU"
+    )
+    with pytest.raises(CudaError, match="no kernel image is available"):
+        tuned()[programs](array(), 100)
 
 
 def test_a_lost_context_is_not_a_matter_of_one_configuration(machine):
