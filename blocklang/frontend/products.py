@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from blocklang.ir.ops.dot import Dot, accumulators
-from blocklang.ir.types import BlockType, DType
+from blocklang.ir.types import BlockType, DType, i32
 
 from . import emission
 from .conversion import tensor
@@ -74,9 +74,9 @@ def _accumulators(left: Tensor, right: Tensor) -> tuple[DType, ...]:
     """The dtypes in which the products can be summed."""
     a, b = left.dtype, right.dtype
     both_float8 = all(isinstance(k, DType) and k.is_float8 for k in (a, b))
-    if accumulators(a) and (a == b or both_float8):
+    if a != i32 and accumulators(a) and (a == b or both_float8):
         return accumulators(a)
-    if accumulators(a) and accumulators(b):
+    if i32 not in (a, b) and accumulators(a) and accumulators(b):
         instead = f"convert one of them: .to({element_text(a)})"
     else:
         instead = "convert them to floats, or to int8"

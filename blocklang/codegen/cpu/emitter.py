@@ -94,6 +94,7 @@ class CpuEmitter(Emitter):
         self.width = 1
         self.place: Place = ()
         self.reads: Mapping[Value, Buffer] = {}
+        self.work: Sequence[Buffer] = ()
         self.true: frozenset[tuple[Value, tuple[int, ...]]] = frozenset()
         self.memo: dict[tuple[Value, Place], Lanes] = {}
         self._vectors = False
@@ -213,6 +214,7 @@ class CpuEmitter(Emitter):
 
     def address(self, buffer: Buffer) -> str:
         """Where a buffer begins."""
+        buffer = buffer.storage
         if buffer in self.addresses:
             return self.addresses[buffer]
         return self.emit(f"getelementptr i8, ptr %scratch, i64 {buffer.offset}")

@@ -14,21 +14,29 @@ The second half, `keeping`, decides which values are stored between nests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from blocklang.ir.core import Argument, Block, Operation, Result, Value, is_inside
 from blocklang.ir.op import Effect, Op
 from blocklang.ir.ops.control import For, While
 from blocklang.ir.ops.debug import DeviceAssert, DevicePrint
+from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.memory import AtomicRMW, Load, Store
 from blocklang.ir.ops.reduce import Reduce
-from blocklang.ir.ops.shape import Reshape
+from blocklang.ir.ops.shape import Permute, Reshape
 from blocklang.ir.types import BlockType, shape_of
 
 from .cost import Costs
 from .places import is_inline
 from .plan import Action, Buffer, Control, Evaluate, Execute, Level, Nest, Plan
+from .products import (
+    factor_buffer,
+    may_be_overwritten,
+    permuted,
+    starts_at_zero,
+    transposed_factor,
+)
 
 
 @dataclass
@@ -41,7 +49,9 @@ class Context:
 
 
 class Grouping:
-    """Groups the ops of one block; `yielded` are what it hands on, with buffers."""
+    """Groups the ops of one block; `yielded` are what it hands on, with buffers. `replaced` has the
+    buffers that hold what those of a loop are to hold in the next iteration.
+    """
 
     def __init__(
         self,
@@ -49,11 +59,14 @@ class Grouping:
         block: Block,
         yielded: Sequence[tuple[Value, Buffer]],
         plan_control: Callable[[Op], Control],
+        replaced: Mapping[Buffer, Buffer],
     ) -> None:
         self.context = context
         self.plan_control = plan_control
         self.block = block
         self.yielded = yielded
+        self.replaced = replaced
+        self.targets = dict(reversed(yielded))
         self.plan = Plan()
         self.levels = self.plan.levels
         self.positions: dict[Operation, int] = {op: i for i, op in enumerate(block.ops)}
@@ -72,7 +85,9 @@ class Grouping:
             if not op.is_terminator:
                 self._visit(op)
         for value, buffer in self.yielded:
-            self._evaluate(value, len(self.block.ops), buffer)
+            lies_in = self.context.buffers.get(value)
+            if lies_in is None or lies_in not in (buffer, self.replaced.get(buffer)):
+                self._evaluate(value, len(self.block.ops), buffer)
         return self.plan
 
     def _visit(self, op: Op) -> None:
@@ -94,6 +109,8 @@ class Grouping:
             self._reads = max(self._reads, self._execute(op, (), low))
         elif isinstance(op, Reshape) and not is_inline(op):
             self._reshape(op)
+        elif isinstance(op, Dot):
+            self._dot(op)
         elif any(isinstance(r.type, BlockType) for r in op.results):
             self._inline(op)
         else:
@@ -139,11 +156,11 @@ class Grouping:
             self._reads = max(self._reads, level)
         return level
 
-    def _keep(self, value: Value) -> None:
-        """Have `value` stored in full."""
+    def _keep(self, value: Value, buffer: Buffer | None = None) -> None:
+        """Have `value` stored in full, in `buffer` if it is not yet."""
         if value in self.context.buffers:
             return
-        buffer = Buffer.of(value.type)
+        buffer = buffer or Buffer.of(value.type)
         level = self._evaluate(value, self._position(value), buffer)
         self.context.buffers[value] = buffer
         self._available[value] = level + 1
@@ -194,8 +211,42 @@ class Grouping:
 
     def _reshape(self, op: Reshape) -> None:
         self._keep(op.operand)
-        self.context.buffers[op.result] = self.context.buffers[op.operand]
-        self._available[op.result] = self._first(op.operand)
+        buffer, level = self.context.buffers[op.operand], self._first(op.operand)
+        if not buffer.is_row_by_row:
+            buffer = Buffer.of(op.operand.type)
+            level = self._evaluate(op.operand, self.positions[op], buffer) + 1
+        view = Buffer(shape_of(op.result.type), buffer.element, base=buffer)
+        self.context.buffers[op.result] = view
+        self._available[op.result] = level
+
+    def _dot(self, op: Dot) -> None:
+        right = [self._factor(value) for value in (op.a, op.b)][1]
+        total = self.context.buffers.get(op.acc)
+        if total is None or not may_be_overwritten(op.acc, self.block):
+            total = self.targets.get(op.result) or Buffer.of(op.result.type)
+            low = 0
+            if not starts_at_zero(op):
+                low = self._evaluate(op.acc, self.positions[op], total) + 1
+        else:
+            low = self._first(op.acc)
+        level = self._execute(op, (), low, exclusive=True)
+        self.context.buffers[op.result] = total
+        copy = transposed_factor(right)
+        if copy is not None:
+            nest = self.levels[level].step
+            assert isinstance(nest, Nest)
+            nest.work.append(copy)
+
+    def _factor(self, value: Value) -> Buffer:
+        """Have a factor of a product stored, in an order that suits it."""
+        buffers = self.context.buffers
+        if value not in buffers and isinstance(value, Result):
+            turned = value.op
+            if isinstance(turned, Permute) and turned.operand in buffers:
+                buffers[value] = permuted(turned, buffers[turned.operand])
+                self._available[value] = self._first(turned.operand)
+        self._keep(value, factor_buffer(self.context.costs.strides, value))
+        return buffers[value]
 
     def _write(self, op: Store | AtomicRMW) -> None:
         self._pin(op)
@@ -248,7 +299,8 @@ class Grouping:
 
 def _reads_buffer(user: Operation) -> bool:
     """Whether an op takes its operands from buffers only."""
-    return isinstance(user, DevicePrint) or (isinstance(user, Reshape) and not is_inline(user))
+    is_kept = isinstance(user, Reshape) and not is_inline(user)
+    return is_kept or isinstance(user, DevicePrint | Dot)
 
 
 def _initial(op: Op) -> tuple[Value, ...]:
@@ -289,7 +341,7 @@ def _last_uses(block: Block, positions: dict[Operation, int]) -> dict[Value, int
                     assert inner.parent_op is not None
                     inner = inner.parent_op
                 place = positions[inner]
-                executes = isinstance(user, Store | AtomicRMW | Reduce) or user.regions
+                executes = isinstance(user, Store | AtomicRMW | Reduce | Dot) or user.regions
                 if inner is user and user.results and not executes:
                     place = max(last[r] for r in user.results)
                 last[result] = max(last[result], place)

@@ -49,8 +49,8 @@ class Keeping:
             for value in values:
                 if nest.shape == shape_of(value.type):
                     self._reach(level, nest, value, dimension_places(nest.shape))
-                elif isinstance(value.type, BlockType):
-                    # A print goes through the buffers of its values by itself.
+                elif isinstance(value.type, BlockType) and value in self.context.buffers:
+                    # A print or a product goes through the buffers of its values by itself.
                     nest.reads[value] = self.context.buffers[value]
 
     def _reach(self, level: Level, nest: Nest, value: Value, place: Place) -> None:

@@ -14,7 +14,7 @@ from blocklang.ir.core import Module
 from blocklang.ir.ops.debug import DeviceAssert
 from blocklang.ir.types import Type
 
-from . import atomics, debug, division, memory, program  # noqa: F401  (register lowerings)
+from . import atomics, debug, division, dot, memory, program  # noqa: F401  (register lowerings)
 from .control import emit_plan
 from .emitter import CpuEmitter, uniform
 from .host import LoadedCode, object_code

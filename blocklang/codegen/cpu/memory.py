@@ -48,15 +48,13 @@ def store_buffer(e: CpuEmitter, buffer: Buffer, type: Type, place: Place, value:
 
 
 def buffer_pointer(e: CpuEmitter, buffer: Buffer, type: Type, place: Place) -> Lanes:
-    """The addresses of the elements at `place`; rows follow each other."""
-    assert hasattr(type, "shape")
-    offset, stride, size = "0", 0, 1
-    for extent, index in zip(reversed(type.shape), reversed(place), strict=True):
+    """The addresses of the elements at `place`."""
+    offset, stride = "0", 0
+    for size, index in zip(reversed(buffer.strides), reversed(place), strict=True):
         if index is not ZERO:
             scaled = index.base if size == 1 else e.emit(f"mul nuw nsw i64 {index.base}, {size}")
             offset = scaled if offset == "0" else e.emit(f"add nuw nsw i64 {offset}, {scaled}")
             stride += index.step * size
-        size *= extent
     base = e.address(buffer)
     return Lanes(e.emit(f"getelementptr {e.memory_type(type)}, ptr {base}, i64 {offset}"), stride)
 

@@ -34,7 +34,7 @@ Key = tuple[Value, tuple[int, ...]]
 
 def emit_nest(e: CpuEmitter, nest: Nest) -> None:
     """The code of a nest."""
-    e.reads, e.memo = nest.reads, {}
+    e.reads, e.work, e.memo = nest.reads, nest.work, {}
     if not nest.shape:
         for action in nest.actions:
             assert isinstance(action, Execute)

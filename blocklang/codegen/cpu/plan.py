@@ -22,15 +22,21 @@ from .places import Place
 
 @dataclass(eq=False)
 class Buffer:
-    """Scratch memory for a block, row by row. `first` and `last` are the steps that it must
-    survive, `offset` its place in the scratch memory.
+    """Scratch memory for a block. `strides`, in elements, say how it lies there: row by row if none
+    are given. `first` and `last` are the steps that it must survive, `offset` its place. With a
+    `base` it is the memory of that buffer, seen in another shape.
     """
 
     shape: tuple[int, ...]
     element: Element
+    strides: tuple[int, ...] = ()
+    base: Buffer | None = None
     first: int = -1
     last: int = -1
     offset: int = -1
+
+    def __post_init__(self) -> None:
+        self.strides = self.strides or _row_by_row(self.shape)
 
     @classmethod
     def of(cls, type: Type) -> Buffer:
@@ -40,12 +46,27 @@ class Buffer:
     @property
     def bytes(self) -> int:
         """Its size; an i1 takes a byte."""
-        return math.prod(self.shape) * self.element.bytes
+        last = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+        return (last + 1) * self.element.bytes
+
+    @property
+    def is_row_by_row(self) -> bool:
+        """Whether the elements follow each other without gaps, the last index fastest."""
+        return self.strides == _row_by_row(self.shape)
+
+    @property
+    def storage(self) -> Buffer:
+        """The buffer whose memory this is."""
+        return self if self.base is None else self.base.storage
 
     def touch(self, time: int) -> None:
         """Note that the buffer is used at step `time`."""
         self.first = time if self.first < 0 else min(self.first, time)
         self.last = max(self.last, time)
+
+
+def _row_by_row(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(math.prod(shape[d + 1 :]) for d in range(len(shape)))
 
 
 @dataclass(eq=False)
@@ -87,7 +108,8 @@ class Nest:
     `axis` is the axis of the reductions inside, `vector` the dimension along which chunks extend,
     `bits` the width of the widest elements that are computed with. `reads` are the values that
     come from buffers. `staged` stores wait until everything else has been computed; the others do
-    so too unless every guard holds. `kept` has the buffers for what staged stores need.
+    so too unless every guard holds. `kept` has the buffers for what staged stores need, `work`
+    further ones that it uses while it runs.
     """
 
     shape: tuple[int, ...]
@@ -101,6 +123,7 @@ class Nest:
     staged: list[Store] = field(default_factory=list)
     guards: list[Guard] = field(default_factory=list)
     kept: dict[Value, Buffer] = field(default_factory=dict)
+    work: list[Buffer] = field(default_factory=list)
 
     def accepts(self, shape: tuple[int, ...], axis: int | None) -> bool:
         """Whether an action over `shape` may join, as far as the loops are concerned."""

@@ -13,7 +13,7 @@ from .conflicts import settle_conflicts
 from .cost import Costs
 from .grouping import Context, Grouping
 from .keeping import Keeping
-from .plan import Buffer, Control, Nest, Plan
+from .plan import Buffer, Control, Evaluate, Nest, Plan
 from .strides import Strides
 from .vectors import choose_vectors
 
@@ -25,10 +25,17 @@ def plan_kernel(kernel: Function) -> tuple[Plan, Context]:
 
 
 def _plan_block(
-    context: Context, block: Block, values: Sequence[Value], targets: Sequence[Buffer | None]
+    context: Context,
+    block: Block,
+    values: Sequence[Value],
+    targets: Sequence[Buffer | None],
+    present: Sequence[Buffer | None] = (),
 ) -> Plan:
     yielded = [(v, t) for v, t in zip(values, targets, strict=True) if t is not None]
-    grouping = Grouping(context, block, yielded, lambda op: _plan_control(context, op))
+    replaced = {
+        t: p for t, p in zip(targets, present, strict=False) if t is not None and p is not None
+    }
+    grouping = Grouping(context, block, yielded, lambda op: _plan_control(context, op), replaced)
     plan = grouping.run()
     Keeping(grouping).run()
     for level in plan.levels:
@@ -73,15 +80,16 @@ def _plan_for(context: Context, op: For) -> Control:
     incoming, following = _buffers(op.initial), _buffers(op.initial)
     _bind(context, body.arguments[1:], incoming)
     yielded = body.terminator.operands
-    plan = _plan_block(context, body, yielded, following)
+    plan = _plan_block(context, body, yielded, following, incoming)
     for index, argument in enumerate(body.arguments[1:]):
-        target = following[index]
-        if target is not None and _may_update_in_place(plan, argument, target):
-            following[index] = incoming[index]
-            for nest in plan.nests():
-                for action in nest.actions:
-                    if getattr(action, "buffer", None) is target:
-                        action.buffer = incoming[index]  # type: ignore[union-attr]
+        target, present = following[index], incoming[index]
+        if target is None or present is None:
+            continue
+        if context.buffers.get(yielded[index]) is present:
+            following[index] = present
+        elif _may_update_in_place(plan, argument, target):
+            following[index] = present
+            _replace(context, plan, target, present)
     _bind(context, op.results, incoming)
     return Control(op, [plan], incoming, following)
 
@@ -107,6 +115,17 @@ def _may_update_in_place(plan: Plan, argument: Value, target: Buffer) -> bool:
             if nest.stores or any(_differs(p, whole, nest.shape) for p in places):
                 return False
     return has_written
+
+
+def _replace(context: Context, plan: Plan, old: Buffer, new: Buffer) -> None:
+    """Let the nests of `plan`, and the sums of products, use `new` instead of `old`."""
+    changed = {value for value, buffer in context.buffers.items() if buffer is old}
+    context.buffers.update(dict.fromkeys(changed, new))
+    for nest in plan.nests():
+        nest.reads.update((v, new) for v in changed & nest.reads.keys())
+        for action in nest.actions:
+            if isinstance(action, Evaluate) and action.buffer is old:
+                action.buffer = new
 
 
 def _differs(place: tuple[object, ...], whole: tuple[int, ...], shape: tuple[int, ...]) -> bool:

@@ -3,6 +3,7 @@
 1. A block of pointers or integers that a `for` loop carries only to advance it by a scalar
    (`pointers += BLOCK * stride`) becomes that scalar: what is loaded through it stays contiguous.
 2. Narrow floats are converted before they are printed.
+3. Factors of matrix products are converted to what is multiplied (`factors`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from blocklang.ir.types import (
     with_element,
 )
 
+from .factors import convert_factors
 from .strides import Strides
 
 
@@ -37,7 +39,8 @@ def prepare(module: Module, is_native: Callable[[type[Op], DType], bool]) -> Non
         if isinstance(op, For):
             _advance_by_scalars(op, strides)
     prints = [op for op in module.walk() if isinstance(op, DevicePrint)]
-    if any(_widen(op) for op in prints):
+    # No short cut: both rewrite the module.
+    if any([convert_factors(module), *map(_widen, prints)]):
         ExpandMath(is_native)(module)
 
 
@@ -50,8 +53,10 @@ def _advance_by_scalars(op: For, strides: Strides) -> None:
     while index < len(op.initial):
         steps = _steps(op, index) if strides.is_regular(op.initial[index]) else []
         if steps:
+            # The scalar comes last: the next value has the number of the one that is gone.
             op = _carry_scalar(op, index, steps)
-        index += 1
+        else:
+            index += 1
 
 
 def _steps(op: For, index: int) -> list[Value]:

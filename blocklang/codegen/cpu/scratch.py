@@ -56,6 +56,7 @@ class _Lifetimes:
     def _used(self, nest: Nest) -> Iterator[Buffer]:
         yield from nest.reads.values()
         yield from nest.kept.values()
+        yield from nest.work
         for action in nest.actions:
             if isinstance(action, Execute):
                 for result in action.op.results:
@@ -79,5 +80,6 @@ class _Lifetimes:
                 self._touch(buffer)
 
     def _touch(self, buffer: Buffer) -> None:
+        buffer = buffer.storage
         buffer.touch(self.time)
         self.buffers[buffer] = None

@@ -42,14 +42,14 @@ class _Show:
         along = f", vectors along dimension {nest.vector}" if nest.shape else ""
         yield f"nest over {shape or 'nothing'}{along}"
         for value, buffer in nest.reads.items():
-            yield f"  reads {self.names([value])} at scratch + {buffer.offset}"
+            yield f"  reads {self.names([value])} at scratch + {buffer.storage.offset}"
         for value in dict.fromkeys(v for v, _ in nest.seen):
             if isinstance(value, Result) and isinstance(value.op, Load):
                 yield f"  loads {self.op(value.op)}"
         for action in nest.actions:
             if isinstance(action, Evaluate):
                 if action.buffer is not None:
-                    place = f"scratch + {action.buffer.offset}"
+                    place = f"scratch + {action.buffer.storage.offset}"
                     yield f"  keeps {self.names([action.value])} at {place}"
             else:
                 later = "afterwards " if action.op in nest.staged else ""

@@ -7,7 +7,7 @@ from blocklang.ir.ops.memory import Load, MemoryAccess
 from blocklang.ir.types import DType, element_type, shape_of
 
 from .places import dimension_places
-from .plan import Execute, Nest
+from .plan import Evaluate, Execute, Nest
 from .strides import Strides
 
 
@@ -15,12 +15,17 @@ def choose_vectors(strides: Strides, nest: Nest) -> None:
     """Set `vector` and `bits` of a nest over blocks.
 
     Chunks extend along the dimension in which most accesses are contiguous; buffers are contiguous
-    in the last one.
+    in the last one, but for some factors of matrix products.
     """
     extents = [d for d, n in enumerate(nest.shape) if n > 1]
     last = extents[-1] if extents else len(nest.shape) - 1
     contiguous = dict.fromkeys(extents or [last], 0)
     contiguous[last] += len(nest.reads)
+    for action in nest.actions:
+        if isinstance(action, Evaluate) and action.buffer is not None:
+            for dimension, distance in enumerate(action.buffer.strides):
+                if dimension in contiguous and dimension != last and distance == 1:
+                    contiguous[dimension] += 1
     for access in _accesses(nest):
         for dimension, stride in enumerate(strides.of(access.pointer)):
             if dimension in contiguous and stride == 1:

@@ -66,11 +66,11 @@ class Dot(Op, mnemonic="dot"):
 
 def accumulators(kind: Element) -> tuple[DType, ...]:
     """The element types in which products of elements of `kind` can be summed, the usual one
-    first; none where there are no products.
+    first; none where there are no products. Those of i32 are what a back end makes of i8 and u8.
     """
     if not isinstance(kind, DType):
         return ()
     if kind.is_float:
         wide = f64 if kind.bits == 64 else f32
         return (f32, f16) if kind.is_float8 or kind == f16 else (wide,)
-    return (i32,) if kind.bits == 8 else ()
+    return (i32,) if kind.bits == 8 or kind == i32 else ()
