@@ -19,7 +19,8 @@ TIMES = pytest.approx([1.28, 0.32, 0.64])
 
 class ClockGpu(SampleGpu):
     """Work takes milliseconds of `now`: a launch what `cost(threads)` says (None: it is refused,
-    with the error `refusal`), a memset FLUSH or RESET. `work` lists it by stream; what is captured is done when its graph is launched.
+    with the error `refusal`), a memset FLUSH or RESET. `work` lists it by stream; what is captured
+    is done when its graph is launched.
     """
 
     CUevent_flags = SimpleNamespace(CU_EVENT_DEFAULT=0)
