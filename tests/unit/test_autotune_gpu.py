@@ -36,7 +36,7 @@ class ClockGpu(SampleGpu):
         super().__init__(**others)
         self.cost, self.refusal, self.now = cost, refusal, 0.0
         self.work, self.events, self.freed, self.addresses = [], {}, [], 1 << 20
-        self.streams, self.capturing, self.graphs = [], {}, {}
+        self.streams, self.capturing, self.graphs, self.waits = [], {}, {}, []
 
     def _handle(self):
         self.addresses += 1 << 30
@@ -48,6 +48,10 @@ class ClockGpu(SampleGpu):
             return
         self.now += milliseconds
         self.work.append((stream, kind))
+
+    def cuCtxSynchronize(self):
+        self.waits.append(len(self.work))
+        return super().cuCtxSynchronize()
 
     def cuMemAlloc(self, size):
         return Status.CUDA_SUCCESS, self._handle()
@@ -221,6 +225,16 @@ def test_a_given_stream_is_that_of_the_launch_alone(machine):
     *measured, last = gpu.work
     assert {stream for stream, _ in measured} == {0}
     assert last == (1234, "32 threads")
+
+
+def test_arguments_are_complete_before_they_are_copied_and_after_they_are_put_back(machine):
+    gpu = machine()
+    x = array()
+    del gpu.waits[:]
+    tuned(restore_value=["x"])[programs](x, 100, stream=1234)
+    assert gpu.work[0] == (0, "copy")
+    # All but the launch itself.
+    assert (gpu.waits[0], gpu.waits[-1]) == (0, len(gpu.work) - 1)
 
 
 def test_choices_are_kept_for_the_same_gpu(machine):
