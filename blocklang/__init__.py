@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from blocklang.host import cdiv as cdiv
     from blocklang.host import next_power_of_2 as next_power_of_2
     from blocklang.ir.diagnostics import CompileError as CompileError
+    from blocklang.runtime.descriptor import TensorDescriptor as TensorDescriptor
     from blocklang.runtime.errors import LaunchError as LaunchError
     from blocklang.tuning.autotuner import autotune as autotune
     from blocklang.tuning.config import Config as Config
@@ -27,6 +28,7 @@ _EXPORTS = {
     "CompileError": "blocklang.ir.diagnostics",
     "Config": "blocklang.tuning.config",
     "LaunchError": "blocklang.runtime.errors",
+    "TensorDescriptor": "blocklang.runtime.descriptor",
     "autotune": "blocklang.tuning.autotuner",
     "cdiv": "blocklang.host",
     "heuristics": "blocklang.tuning.heuristics",

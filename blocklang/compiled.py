@@ -12,6 +12,7 @@ from blocklang.codegen.targets import CpuTarget, GpuTarget, Target
 from blocklang.options import Options
 from blocklang.runtime import module as gpu_module
 from blocklang.runtime.cpu import HostFunction
+from blocklang.runtime.tensor_map import TensorMaps
 
 _BINARY = ("cubin", "object")
 
@@ -83,8 +84,8 @@ class CompiledKernel:
     `asm` maps stages to texts (`source`, `bl`, `ir`, then `layout`, `shared`, `llvm`, `ptx`,
     `cubin` for GPUs and `plan` (the loop nests), `llvm`, `host`, `object` for CPUs); `resources`
     and `metadata` tell what it needs. `parameters` are the runtime arguments that the machine code
-    takes, as (index of the kernel's parameter, type); `constants` are the values that are compiled
-    in, by parameter.
+    takes, as (index in `names`, type); `names` are the kernel's parameters, tensor descriptors
+    replaced by their parts. `constants` are the values that are compiled in, by parameter.
     """
 
     def __init__(
@@ -111,6 +112,12 @@ class CompiledKernel:
         self.parameters = [(names.index(a["name"]), a["type"]) for a in arguments]
         self.written: Collection[int] = [names.index(a["name"]) for a in arguments if a["written"]]
         self.threads = 32 * options.num_warps if isinstance(target, GpuTarget) else 1
+
+    @cached_property
+    def tensor_maps(self) -> TensorMaps | None:
+        """What makes the tensor maps that the machine code takes; None where it takes none."""
+        recipes = self.metadata.get("tensor_maps")
+        return TensorMaps(recipes) if recipes else None
 
     @property
     def resources(self) -> Resources:

@@ -177,3 +177,23 @@ class NoConfigWorks(TuningFamily, code="BL718"):
     message = "none of the {count} configurations of {kernel} works:\n{reasons}"
     help = "add a smaller configuration, or one for this target"
     example = "configurations that all need more shared memory than the GPU has"
+
+
+class NotADescriptorType(RequestFamily, code="BL720"):
+    """The type of a tensor descriptor names a dtype and the shape of its blocks.
+
+    Sizes are powers of two: numbers, or compile-time parameters of the kernel. `, nan` before the
+    last bracket pads floats with NaN instead of zero.
+    """
+
+    message = "the type of {name!r} is not that of a tensor descriptor"
+    help = "write for example tensordesc<f16[64, 64]>, or tensordesc<f16[ROWS, 64], nan>"
+    example = "kernel k(x: tensordesc<f16[48, 64]>): ..."
+
+
+class OtherDescriptor(RequestFamily, code="BL721"):
+    """A kernel is written for blocks of one shape and dtype, which its signature states."""
+
+    message = "{name!r} is {given}, and the signature says {declared}"
+    help = "make the descriptor with that block shape, or pass the array itself"
+    example = "kernel k(x: tensordesc<f16[64, 64]>): ...   launched with blocks of shape [32, 64]"

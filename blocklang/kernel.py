@@ -57,7 +57,7 @@ class JitFunction:
     @cached_property
     def parameters(self) -> list[Parameter]:
         """The parameters as launches see them."""
-        from blocklang.signature import declared_dtype, default_value
+        from blocklang.signature import declared_descriptor, declared_dtype, default_value
 
         tree = self.__blocklang_function__
         found = []
@@ -71,6 +71,7 @@ class JitFunction:
                     specialize=not named & set(self._unspecialized),
                     specialize_alignment=not named & set(self._unaligned),
                     default=default_value(tree, parameter, MISSING),
+                    descriptor=declared_descriptor(parameter),
                 )
             )
         return found
@@ -181,9 +182,8 @@ class JitFunction:
         where = parse_target(target)
         files = compile_module(module, where, chosen, passes)
         texts = {"source": tree.source.encode()}
-        names = [parameter.name for parameter in tree.parameters]
         return CompiledKernel(
-            where, chosen, {**texts, **files}, names, device, bound.constexprs,
+            where, chosen, {**texts, **files}, bound.names(tree), device, bound.constexprs,
             {"bl": lambda: _kernel_text(tree, bound, chosen.debug, files["ir"])},
         )  # fmt: skip
 

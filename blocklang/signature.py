@@ -8,23 +8,30 @@ compilation in Triton's spelling (`"*fp32:16"`). All end here, in a `Bound`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from blocklang.errors import (
     DefaultNotConstant,
     FixedValue,
+    NotADescriptorType,
     NotAType,
     NotDivisible,
     NoType,
     NoValue,
+    OtherDescriptor,
     UnknownParameter,
 )
 from blocklang.frontend import syntax
 from blocklang.frontend.constexpr import constexpr
+from blocklang.frontend.descriptors import DescriptorForm, part_names
 from blocklang.ir.types import DType, PointerType, Type, dtype, is_dtype_spelling
-from blocklang.runtime.specialise import DIVISOR, ArgumentFacts
+from blocklang.runtime.descriptor import MAX_RANK, PADDINGS
+from blocklang.runtime.specialise import DESCRIPTOR, DIVISOR, ArgumentFacts
+
+_DESCRIPTOR = re.compile(r"\s*tensordesc\s*<\s*(\w+)\s*\[([\d\s,]*)\]\s*(?:,\s*(\w+)\s*)?>\s*")
 
 
 @dataclass
@@ -39,11 +46,27 @@ class Bound:
         """Fix a runtime parameter to a value that the code may rely on."""
         self.constexprs[name] = value
 
+    def names(self, tree: syntax.Function) -> list[str]:
+        """The names of the parameters, those of tensor descriptors replaced by their parts."""
+        own = [parameter.name for parameter in tree.parameters]
+        found: list[str] = []
+        for name in own:
+            form = self.types.get(name)
+            if isinstance(form, DescriptorForm):
+                found += part_names(name, form.rank, own)
+            else:
+                found.append(name)
+        return found
 
-def annotated_type(annotation: syntax.Expression | None, values: Mapping[str, Any]) -> Type | None:
+
+def annotated_type(
+    annotation: syntax.Expression | None, values: Mapping[str, Any]
+) -> Type | DescriptorForm | None:
     """The type that an annotation names; None where it names none. `values` are compile-time
     parameters.
     """
+    if isinstance(annotation, syntax.TensorDescriptor):
+        return _descriptor_form(annotation, values)
     if isinstance(annotation, syntax.Unary) and annotation.operator == "*":
         element = annotated_type(annotation.operand, values)
         return PointerType(element) if isinstance(element, DType | PointerType) else None
@@ -59,19 +82,84 @@ def annotated_type(annotation: syntax.Expression | None, values: Mapping[str, An
     return None
 
 
-def parse_type(text: str) -> Type | None:
-    """A type in Triton's ahead-of-time spelling ("fp32", "*bf16", "**i8"), or None."""
+def parse_type(text: str) -> Type | DescriptorForm | None:
+    """A type in Triton's ahead-of-time spelling ("fp32", "*bf16", "tensordesc<fp16[64, 64]>"), or
+    None.
+    """
+    described = _DESCRIPTOR.fullmatch(text)
+    if described is not None:
+        return _parse_descriptor(*described.groups())
     if text.startswith("*"):
         element = parse_type(text[1:])
         return PointerType(element) if isinstance(element, DType | PointerType) else None
     return dtype(text) if is_dtype_spelling(text) else None
 
 
+def _parse_descriptor(element: str, sizes: str, padding: str | None) -> DescriptorForm | None:
+    """The type of a tensor descriptor from the parts of its text, or None."""
+    block_shape = [part.strip() for part in sizes.split(",")]
+    if not is_dtype_spelling(element) or not all(part.isdigit() for part in block_shape):
+        return None
+    return _form(dtype(element), [int(part) for part in block_shape], padding or "zero")
+
+
+def _form(element: DType, sizes: Sequence[int], padding: str) -> DescriptorForm | None:
+    fits = 1 <= len(sizes) <= MAX_RANK and all(n > 0 and n & (n - 1) == 0 for n in sizes)
+    can_pad = padding in PADDINGS and (padding == "zero" or element.is_float)
+    return DescriptorForm(element, tuple(sizes), padding) if fits and can_pad else None
+
+
+def _descriptor_form(
+    annotation: syntax.TensorDescriptor, values: Mapping[str, Any]
+) -> DescriptorForm | None:
+    element = annotated_type(annotation.element, values)
+    sizes = [_size(size, values) for size in annotation.block_shape]
+    known = [size for size in sizes if size is not None]
+    if not isinstance(element, DType) or len(known) < len(sizes):
+        return None
+    return _form(element, known, annotation.padding)
+
+
+def _size(node: syntax.Expression, values: Mapping[str, Any]) -> int | None:
+    """A size in a type: a number, or a compile-time parameter."""
+    value = node.value if isinstance(node, syntax.Literal) else None
+    if isinstance(node, syntax.Name):
+        value = values.get(node.name)
+    return value if type(value) is int else None
+
+
+def declared_descriptor(
+    parameter: syntax.Parameter,
+) -> Callable[[Mapping[str, Any]], tuple[tuple[int, ...], str]] | None:
+    """Block shape and padding of a parameter that is declared as a tensor descriptor, as a function
+    of the compile-time parameters; None for other parameters.
+    """
+    if parameter.is_constexpr or declared_dtype(parameter) != DESCRIPTOR:
+        return None
+
+    def described(values: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
+        form = _declared_form(parameter, values)
+        return form.block_shape, form.padding
+
+    return described
+
+
+def _declared_form(parameter: syntax.Parameter, values: Mapping[str, Any]) -> DescriptorForm:
+    form = annotated_type(parameter.annotation, values)
+    if not isinstance(form, DescriptorForm):
+        raise NotADescriptorType(parameter.location, name=parameter.name)
+    return form
+
+
 def declared_dtype(parameter: syntax.Parameter) -> str | None:
     """The declared type of a parameter as a launch checks it (`i64`, `*f32`), or None to follow
     the argument.
     """
+    if isinstance(parameter.annotation, syntax.TensorDescriptor):
+        return DESCRIPTOR
     found = annotated_type(parameter.annotation, {})
+    if isinstance(found, DescriptorForm):
+        return DESCRIPTOR
     if isinstance(found, PointerType):
         return f"*{found.element}" if isinstance(found.element, DType) else None
     return str(found) if found is not None else None
@@ -115,34 +203,58 @@ def bind_facts(tree: syntax.Function, arguments: Sequence[ArgumentFacts]) -> Bou
             bound.specialize(name, None)
         elif facts.equal_to_1:
             bound.specialize(name, 1)
+        elif facts.kind == "descriptor":
+            _bind_descriptor(tree, parameter, facts, bound)
         else:
             element = dtype(facts.dtype)
             bound.types[name] = PointerType(element) if facts.kind == "array" else element
             bound.facts[name] = {"divisible": DIVISOR} if facts.divisible_by_16 else {}
     for parameter in tree.parameters:
-        _check_declared(parameter, bound)
+        _check_declared(tree, parameter, bound)
     return bound
 
 
-def _check_declared(parameter: syntax.Parameter, bound: Bound) -> None:
-    """Hold a launch to the facts that the signature states."""
+def _bind_descriptor(
+    tree: syntax.Function, parameter: syntax.Parameter, facts: ArgumentFacts, bound: Bound
+) -> None:
+    """Bind a tensor descriptor to what a launch knows of its parts."""
+    taken = [other.name for other in tree.parameters]
+    names = part_names(parameter.name, len(facts.block_shape), taken)
+    parts = dict(zip(names, facts.parts, strict=True))
+    fixed = {name: 1 for name, part in parts.items() if part.equal_to_1}
+    bound.types[parameter.name] = DescriptorForm(
+        dtype(facts.dtype), facts.block_shape, facts.padding, fixed
+    )
+    for name, part in parts.items():
+        bound.facts[name] = {"divisible": DIVISOR} if part.divisible_by_16 else {}
+
+
+def _check_declared(tree: syntax.Function, parameter: syntax.Parameter, bound: Bound) -> None:
+    """Hold a launch to what the signature states."""
     facts, name = dict(parameter.facts), parameter.name
     value = facts.get("value")
     if value is not None and name in bound.types:
         raise FixedValue(parameter.location, name=name, value=value)
+    if name not in bound.types:
+        return
+    given = bound.types[name]
+    if declared_dtype(parameter) == DESCRIPTOR:
+        declared = _declared_form(parameter, bound.constexprs)
+        if str(given) != str(declared):
+            raise OtherDescriptor(parameter.location, name=name, declared=declared, given=given)
     divisible = facts.get("divisible", 1)
-    known = bound.facts.get(name, {}).get("divisible", 1)
-    if name in bound.types and divisible > 1:
+    for part in _divided(tree, name, given) if divisible > 1 else ():
+        known = bound.facts[part].get("divisible", 1)
         if known % divisible:
-            is_pointer = isinstance(bound.types[name], PointerType)
+            is_number = isinstance(given, DType)
             raise NotDivisible(
                 parameter.location,
-                name=name,
+                name=part,
                 divisor=divisible,
-                what="an aligned array" if is_pointer else "a multiple",
+                what="a multiple" if is_number else "an aligned array",
                 most=DIVISOR,
             )
-        bound.facts[name]["divisible"] = max(known, divisible)
+        bound.facts[part]["divisible"] = max(known, divisible)
 
 
 def bind_signature(
@@ -177,20 +289,31 @@ def _bind_runtime(
     entry = signature.get(name, facts.get("value", declared))
     if entry is None and name not in signature:
         raise NoType(parameter.location, name=name)
-    if isinstance(entry, DType | PointerType):
+    if isinstance(entry, DType | PointerType | DescriptorForm):
         bound.types[name] = entry
-        bound.facts[name] = {"divisible": facts["divisible"]} if "divisible" in facts else {}
+        divisible = facts.get("divisible", 1)
     elif isinstance(entry, str):
-        text, _, divisible = entry.partition(":")
+        text, _, divisor = entry.partition(":")
         found = parse_type(text)
-        if found is None or (divisible and not divisible.isdigit()):
+        if found is None or (divisor and not divisor.isdigit()):
             raise NotAType(parameter.location, text=entry)
         bound.types[name] = found
-        bound.facts[name] = (
-            {"divisible": int(divisible)} if divisible and int(divisible) > 1 else {}
-        )
+        divisible = int(divisor or 1)
     else:
         bound.specialize(name, entry)
+        return
+    for part in _divided(tree, name, bound.types[name]):
+        bound.facts[part] = {"divisible": divisible} if divisible > 1 else {}
+
+
+def _divided(tree: syntax.Function, name: str, type: Any) -> list[str]:
+    """The arguments that a fact about the divisibility of a parameter is about: of a tensor
+    descriptor, the pointer and the strides.
+    """
+    if not isinstance(type, DescriptorForm):
+        return [name]
+    pointer, *others = part_names(name, type.rank, [p.name for p in tree.parameters])
+    return [pointer, *others[type.rank :]]
 
 
 def _reject_unknown(tree: syntax.Function, names: Sequence[str]) -> None:

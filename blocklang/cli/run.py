@@ -189,7 +189,7 @@ def _tell(
     terminal.table(
         f"{kernel.__name__}: {programs} programs on {where}", ("", ""), times, file=sys.stdout
     )
-    written = {kernel.parameters[index].name for index in compiled.written}
+    written = {entry["name"] for entry in compiled.metadata["arguments"] if entry["written"]}
     rows = [
         (
             name,

@@ -68,13 +68,18 @@ def definitions(texts: Sequence[str]) -> dict[str, Any]:
 def signature(texts: Sequence[str]) -> dict[str, Any]:
     """The types, and values to compile in, of --signature."""
     found: dict[str, Any] = {}
-    for text in (part for whole in texts for part in whole.split(",")):
+    for text in (part for whole in texts for part in _split(whole)):
         example = f"--signature {_name_in(text, 'x')}=*fp32:16"
         name, value = split_assignment(text.strip(), "--signature", example)
         if name in found:
             raise UsageError(f"--signature {name} is given twice")
         found[name] = number_or_word(value)
     return found
+
+
+def _split(text: str) -> list[str]:
+    """The parts between commas that stand in no brackets."""
+    return re.split(r",(?![^<]*>)", text)
 
 
 def _name_in(text: str, otherwise: str) -> str:

@@ -23,8 +23,9 @@ from .values import Aggregate, Tensor, element_text, known
 
 @dataclass(frozen=True, eq=False)
 class Descriptor(Aggregate):
-    """A tensor in global memory, cut into blocks. `shape` is i32 each, `strides` i64 each; `made`
-    is the IR descriptor, where one stands before every use.
+    """A tensor in global memory, cut into blocks. `shape` is i32 each, `strides` i64 each; with
+    `has_rows` the last stride is 1, and no part. `made` is the IR descriptor, where one stands
+    before every use.
     """
 
     base: Tensor
@@ -32,18 +33,21 @@ class Descriptor(Aggregate):
     strides: tuple[Tensor, ...]
     block_shape: tuple[int, ...]
     padding: str = "zero"
+    has_rows: bool = False
     made: core.Value | None = None
 
     @property
     def parts(self) -> tuple[Any, ...]:
-        return self.base, self.shape, self.strides
+        return self.base, self.shape, self.strides[:-1] if self.has_rows else self.strides
 
     @property
     def form(self) -> Hashable:
-        return Descriptor, self.element, self.block_shape, self.padding
+        return Descriptor, self.element, self.block_shape, self.padding, self.has_rows
 
     def with_parts(self, parts: tuple[Any, ...]) -> Descriptor:
         base, shape, strides = parts
+        if self.has_rows:
+            strides = (*strides, known(1, i64))
         return replace(self, base=base, shape=shape, strides=strides, made=None)
 
     @property
@@ -182,6 +186,13 @@ def add_arguments(
     base = part(names[0], PointerType(form.element))
     shape = tuple(part(name, i32) for name in names[1 : 1 + form.rank])
     strides = tuple(part(name, i64) for name in names[1 + form.rank :])
-    whole = Descriptor(base, shape, (*strides, known(1, i64)), form.block_shape, form.padding)
+    described = Descriptor(
+        base,
+        shape,
+        (*strides, known(1, i64)),
+        form.block_shape,
+        form.padding,
+        has_rows=True,
+    )
     with emission.builder().at(location):
-        return whole.build()
+        return described.build()

@@ -21,6 +21,7 @@ from blocklang.ir.types import DType, PointerType
 
 from . import emission, syntax
 from .analysis import assigned_names
+from .descriptors import DescriptorForm, part_names
 from .lower import FunctionLowering
 from .lower_calls import State
 from .scope import Scope
@@ -221,6 +222,8 @@ class _Writing:
     def _runtime(self, parameter: syntax.Parameter) -> syntax.Parameter:
         name, place = parameter.name, parameter.location
         type = self.binding.types[name]
+        if isinstance(type, DescriptorForm):
+            return self._descriptor(parameter, type)
         if not isinstance(type, DType | PointerType):
             self.note(f"the type of the parameter {name} cannot be written in .bl")
         annotation = type_expression(type, place)
@@ -229,6 +232,22 @@ class _Writing:
         if not isinstance(default, syntax.Literal):
             default = None
         return syntax.Parameter(name, annotation, default, facts=facts, location=place)
+
+    def _descriptor(self, parameter: syntax.Parameter, type: DescriptorForm) -> syntax.Parameter:
+        name, place = parameter.name, parameter.location
+        if type.fixed:
+            self.note(f"sizes and strides of {name} that are 1 are compiled in")
+        pointer, *others = part_names(name, type.rank, [p.name for p in self.kernel.parameters])
+        known = [self.binding.facts.get(n, {}) for n in (pointer, *others[type.rank :])]
+        divisible = min(facts.get("divisible", 1) for facts in known)
+        facts = (("divisible", divisible),) if divisible > 1 else ()
+        annotation = syntax.TensorDescriptor(
+            type_expression(type.element, place),
+            tuple(syntax.Literal(size, location=place) for size in type.block_shape),
+            type.padding,
+            location=place,
+        )
+        return syntax.Parameter(name, annotation, facts=facts, location=place)
 
     def _constant(self, parameter: syntax.Parameter, value: Any) -> syntax.Parameter | None:
         """A parameter that has a value: `is 1` where the host passes it, else `constexpr`."""

@@ -87,6 +87,15 @@ class Subscript(Expression):
 
 
 @dataclass(frozen=True)
+class TensorDescriptor(Expression):
+    """`tensordesc<element[block_shape], padding>`: the type of a parameter."""
+
+    element: Expression
+    block_shape: tuple[Expression, ...]
+    padding: str = "zero"
+
+
+@dataclass(frozen=True)
 class Tuple(Expression):
     """`(a, b)` or `[a, b]`: both are compile-time tuples."""
 

@@ -20,6 +20,7 @@ from .errors.syntax import (
     ConstantOrder,
     DuplicateName,
     DuplicateParameter,
+    InvalidDescriptorType,
     InvalidFact,
     MisplacedStatement,
     MissingParameterType,
@@ -169,6 +170,19 @@ class TreeBuilder(ExpressionBuilder):
         if stars == "**":
             target = syntax.Unary("*", target, location=location)
         return syntax.Unary("*", target, location=location)
+
+    @rule
+    def descriptor(self, location: Location, children: list[Any]) -> syntax.Expression:
+        name, opening, block, *padding, closing = children
+        shown = padding[-1] if padding else None
+        words = {"nan": "nan", "zero": "zero", None: "zero"}
+        word = getattr(shown, "name", None)
+        if isinstance(shown, syntax.Literal):
+            word = repr(shown.value)
+        is_described = name == "tensordesc" and (opening, closing) == ("<", ">")
+        if not is_described or word not in words or not isinstance(block, syntax.Subscript):
+            raise InvalidDescriptorType(location)
+        return syntax.TensorDescriptor(block.value, block.indices, words[word], location=location)
 
     @rule
     def fact(self, location: Location, children: list[Any]) -> Range:

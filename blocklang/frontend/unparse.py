@@ -113,6 +113,13 @@ def _(node: syntax.Subscript) -> tuple[int, str]:
 
 
 @_expression.register
+def _(node: syntax.TensorDescriptor) -> tuple[int, str]:
+    padding = "" if node.padding == "zero" else f", {node.padding}"
+    block = f"{expression(node.element, _POSTFIX)}[{_items(node.block_shape)}]"
+    return _POSTFIX, f"tensordesc<{block}{padding}>"
+
+
+@_expression.register
 def _(node: syntax.Tuple) -> tuple[int, str]:
     comma = "," if len(node.items) == 1 else ""
     return _POSTFIX, f"({_items(node.items)}{comma})"

@@ -15,20 +15,22 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 
 from blocklang.runtime import cuda, dlpack
-from blocklang.runtime.errors import ArgumentRangeError, ArgumentTypeError
+from blocklang.runtime.descriptor import TensorDescriptor
+from blocklang.runtime.errors import ArgumentRangeError, ArgumentTypeError, DescriptorError
 from blocklang.runtime.memory import DeviceArray
 
 HOST: Final = -1
 
-Kind = Literal["array", "integer", "float", "boolean", "none"]
+Kind = Literal["array", "integer", "float", "boolean", "none", "descriptor"]
 
 
 class Argument(NamedTuple):
     """One classified argument.
 
-    `value` is the address of an array, or the number; `device` is a GPU's number or HOST, and
-    means nothing for numbers. `stream`, where not None, is one whose work must end before the
-    array is used, and `owner` is an object to keep alive until the launch has been made.
+    `value` is the address of an array, or the number, or the `Parts` of a tensor descriptor;
+    `device` is a GPU's number or HOST, and means nothing for numbers. `stream`, where not None, is
+    one whose work must end before the array is used, and `owner` is an object to keep alive until
+    the launch has been made.
     """
 
     kind: Kind
@@ -38,6 +40,14 @@ class Argument(NamedTuple):
     writable: bool = True
     stream: int | None = None
     owner: Any = None
+
+
+class Parts(NamedTuple):
+    """What a kernel gets of a tensor descriptor: pointer, sizes, and strides but for the last."""
+
+    arguments: tuple[Argument, ...]
+    block_shape: tuple[int, ...]
+    padding: str
 
 
 # The names that NumPy, ml_dtypes and torch share for element types -> names in the IR.
@@ -148,6 +158,8 @@ def _find_classifier(value: Any) -> Callable[[Any], Argument]:
         return _classify_cuda_array
     if hasattr(value, "__dlpack_device__") and hasattr(value, "__dlpack__"):
         return _classify_dlpack
+    if isinstance(value, TensorDescriptor):
+        return _classify_descriptor
     raise ArgumentTypeError(
         f"a kernel cannot take {type(value).__module__}.{type(value).__qualname__} as an argument",
         "pass an array (NumPy, torch, CuPy, DLPack), a number or None, "
@@ -162,6 +174,24 @@ def _is_extended_float_scalar(value: Any) -> bool:
 def _classify_integer(value: Any) -> Argument:
     number = int(value)
     return Argument("integer", integer_dtype(number), number)
+
+
+def _classify_descriptor(descriptor: Any) -> Argument:
+    shape, strides, block_shape = descriptor.check()
+    base = classify(descriptor.base)
+    if base.kind != "array":
+        raise DescriptorError(
+            f"the base of a tensor descriptor is {descriptor.base!r}",
+            "give an array (NumPy, torch, CuPy, DLPack)",
+        )
+    if descriptor.padding == "nan" and not base.dtype.startswith(("f", "bf")):
+        raise DescriptorError(
+            f"padding with NaN needs floats, and the elements are {base.dtype}", "pad with 'zero'"
+        )
+    sizes = (Argument("integer", "i32", size) for size in shape)
+    steps = (Argument("integer", "i64", stride) for stride in strides[:-1])
+    parts = Parts((base, *sizes, *steps), block_shape, descriptor.padding)
+    return base._replace(kind="descriptor", value=parts)
 
 
 def _classify_numpy(array: Any) -> Argument:

@@ -1,7 +1,7 @@
 """Reading arrays of other libraries through DLPack, the protocol that array libraries share.
 
 An array is borrowed, not taken: the capsule stays unconsumed, so that it releases the exporter's
-memory itself when it is dropped. Only what a kernel needs is read; shape and strides are not.
+memory itself when it is dropped. A launch reads only what a kernel needs: no shape, no strides.
 """
 
 from __future__ import annotations
@@ -95,6 +95,19 @@ def borrow(array: Any, stream_of: Callable[[int], int]) -> Borrowed:
         writable=writable,
         capsule=capsule,
     )
+
+
+def element_strides(array: Any, stream_of: Callable[[int], int]) -> tuple[int, ...]:
+    """The strides of an object with `__dlpack__`, in elements."""
+    borrowed = borrow(array, stream_of)
+    tensor, _ = _read(borrowed.capsule)
+    numbers = ctypes.c_int64 * tensor.ndim
+    if tensor.strides:
+        return tuple(numbers.from_address(tensor.strides))
+    strides = [1]
+    for size in reversed(numbers.from_address(tensor.shape)[1:]):
+        strides.append(strides[-1] * max(size, 1))
+    return tuple(reversed(strides[: tensor.ndim]))
 
 
 def _read(capsule: Any) -> tuple[_Tensor, bool]:

@@ -121,6 +121,18 @@ class StreamError(LaunchError, TypeError):
     code = "BL514"
 
 
+class DescriptorError(LaunchError, ValueError):
+    """A tensor descriptor that is none, or not what the kernel takes."""
+
+    code = "BL516"
+
+
+class TensorMapError(LaunchError, ValueError):
+    """The tensor memory accelerator cannot work on the tensor that an argument describes."""
+
+    code = "BL517"
+
+
 class ProgramError(LaunchError, RuntimeError):
     """A program of the grid stopped with a status that is not zero, such as a failed assertion."""
 

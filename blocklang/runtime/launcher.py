@@ -22,9 +22,11 @@ from typing import Any, Protocol
 
 from blocklang.runtime import cuda, fast, submit
 from blocklang.runtime.arrays import HOST, Argument, classify
+from blocklang.runtime.descriptor import TensorDescriptor
 from blocklang.runtime.errors import (
     ArgumentRangeError,
     ArgumentTypeError,
+    DescriptorError,
     GridError,
     LaunchError,
     MissingArgumentError,
@@ -42,13 +44,17 @@ from blocklang.runtime.specialise import (
     typed_key,
 )
 
+PLACED = ("array", "descriptor")
+"""The kinds of arguments that lie somewhere."""
+
 
 class CompiledKernel(submit.GpuKernel, Protocol):
     """What `slow_path` returns; `kernel[grid](...)` returns the same object to the user.
 
     `function` and `threads` are read for GPUs only, `launch_host` is called for the CPU only, with
     the address of the packed parameters (`submit.Packer`). `written` are the indices of the
-    parameters whose arrays the kernel writes.
+    parameters whose arrays the kernel writes. Indices count the parts of a tensor descriptor in
+    place of it.
     """
 
     written: Collection[int]
@@ -142,14 +148,15 @@ def {mark}launch({", ".join(signature)}):
     def _launch(self, key: bytes, grid: Any, stream: Any, values: tuple[Any, ...]) -> Any:
         """The general path; `key` is that of the fast path, empty where it understood nothing."""
         sizes = self._grid_sizes(grid)
-        arguments, facts = self._look_at(values)
-        device = self._place(arguments)
+        given, facts = self._look_at(values)
+        device = self._place(given)
         kernel, packer = self._kernel(device, facts, values)
+        arguments, owners = _flattened(given)
         for index in kernel.written:
             argument = arguments[index]
             if argument is not None and not argument.writable:
                 raise ReadOnlyArrayError(
-                    f"{self.name} writes to {self.parameters[index].name!r}, "
+                    f"{self.name} writes to {self.parameters[owners[index]].name!r}, "
                     "which is a read-only array",
                     "pass a writable copy",
                 )
@@ -161,12 +168,25 @@ def {mark}launch({", ".join(signature)}):
             return kernel
         submit.check_grid(sizes, self.name)
         with cuda.activated(device) as context:
-            handle = submit.choose_stream(stream, device, values)
+            handle = submit.choose_stream(stream, device, _arrays_in(values))
             submit.wait_for_producers(arguments, handle)
             if not empty:
-                submit.submit(self.name, kernel, sizes, handle, slots, context)
-        self._fast.learn(key, kernel, arguments, values)
+                maps = self._tensor_maps(kernel, arguments, owners)
+                submit.submit(self.name, kernel, sizes, handle, slots, context, maps)
+        if not kernel.tensor_maps and len(arguments) == len(given):
+            self._fast.learn(key, kernel, arguments, values)
         return kernel
+
+    def _tensor_maps(
+        self, kernel: CompiledKernel, arguments: Sequence[Argument | None], owners: Sequence[int]
+    ) -> Sequence[Any]:
+        """The encoded maps of a kernel that needs some."""
+        if not kernel.tensor_maps:
+            return ()
+        taken = [index for index, _ in kernel.parameters]
+        numbers = tuple(arguments[index].value for index in taken)  # type: ignore[union-attr]
+        names = [self.parameters[owners[index]].name for index in taken]
+        return kernel.tensor_maps.encode(numbers, names, self.name)
 
     def _look_at(
         self, values: tuple[Any, ...]
@@ -182,8 +202,11 @@ def {mark}launch({", ".join(signature)}):
                 facts.append(ArgumentFacts("constexpr", value=value))
                 continue
             try:
+                if parameter.descriptor is not None and not isinstance(value, TensorDescriptor):
+                    named = {p.name: v for p, v in zip(self.parameters, values, strict=False)}
+                    value = TensorDescriptor.from_tensor(value, *parameter.descriptor(named))
                 argument = classify(value)
-            except (ArgumentTypeError, ArgumentRangeError) as error:
+            except (ArgumentTypeError, ArgumentRangeError, DescriptorError) as error:
                 raise type(error)(
                     f"{parameter.name!r} of {self.name}: {error.message}", error.help
                 ) from None
@@ -202,7 +225,7 @@ def {mark}launch({", ".join(signature)}):
 
     def _place(self, arguments: Sequence[Argument | None]) -> int:
         """Where the arrays are: a GPU's number or HOST. Without arrays: a GPU if there is one."""
-        places = {a.device for a in arguments if a is not None and a.kind == "array"}
+        places = {a.device for a in arguments if a is not None and a.kind in PLACED}
         if len(places) == 1:
             return places.pop()
         if not places:
@@ -212,7 +235,7 @@ def {mark}launch({", ".join(signature)}):
             [
                 (p.name, "the host" if a.device == HOST else f"GPU {a.device}")
                 for p, a in zip(self.parameters, arguments, strict=True)
-                if a is not None and a.kind == "array"
+                if a is not None and a.kind in PLACED
             ],
         )
 
@@ -287,3 +310,25 @@ def {mark}launch({", ".join(signature)}):
             f"{self.name} has no parameter or option {name!r}",
             f"did you mean {close[0]!r}?" if close else "it takes " + ", ".join(names),
         )
+
+
+def _flattened(
+    arguments: Sequence[Argument | None],
+) -> tuple[Sequence[Argument | None], Sequence[int]]:
+    """The arguments with descriptors replaced by their parts, and which one each comes from."""
+    if all(a is None or a.kind != "descriptor" for a in arguments):
+        return arguments, range(len(arguments))
+    flat: list[Argument | None] = []
+    owners: list[int] = []
+    for index, argument in enumerate(arguments):
+        parts: Sequence[Argument | None] = (argument,)
+        if argument is not None and argument.kind == "descriptor":
+            parts = argument.value.arguments
+        flat += parts
+        owners += [index] * len(parts)
+    return flat, owners
+
+
+def _arrays_in(values: Sequence[Any]) -> Sequence[Any]:
+    """The values of a launch, descriptors replaced by their arrays."""
+    return [v.base if isinstance(v, TensorDescriptor) else v for v in values]

@@ -7,11 +7,11 @@ counts: 1, True and 1.0 are three kernels. Nothing here looks at arrays; see `ar
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NamedTuple
 
-from blocklang.runtime.arrays import Argument
+from blocklang.runtime.arrays import Argument, Parts
 from blocklang.runtime.errors import ArgumentRangeError, ArgumentTypeError
 
 
@@ -22,6 +22,9 @@ class _Missing:
 
 MISSING: Final = _Missing()
 
+DESCRIPTOR: Final = "tensordesc"
+"""The declared type of a parameter that is a tensor descriptor."""
+
 DIVISOR: Final = 16
 """Code relies on addresses and integers being divisible by this, or on nothing; as in Triton."""
 
@@ -31,8 +34,10 @@ class Parameter:
     """One parameter of a kernel, as the launcher sees it.
 
     `dtype` is the declared type: an IR scalar such as `i64`, an array of elements such as `*f16`,
-    or None to follow the argument. `specialize` and `specialize_alignment` false leave out the
-    facts about values, or about divisibility only.
+    DESCRIPTOR, or None to follow the argument. `specialize` and `specialize_alignment` false leave
+    out the facts about values, or about divisibility only. `descriptor`, for a parameter that is
+    declared as a tensor descriptor, gives block shape and padding from the values of all parameters
+    by name.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Parameter:
     specialize: bool = True
     specialize_alignment: bool = True
     default: Any = MISSING
+    descriptor: Callable[[Mapping[str, Any]], tuple[tuple[int, ...], str]] | None = None
 
 
 class ArgumentFacts(NamedTuple):
@@ -48,14 +54,17 @@ class ArgumentFacts(NamedTuple):
 
     `dtype` is the type of a number or of an array's elements, and empty for the other kinds;
     `value` is that of a compile-time parameter. Equality of values is not equality of kernels: see
-    `typed_key`.
+    `typed_key`. A tensor descriptor has the facts of its `parts`.
     """
 
-    kind: Literal["array", "integer", "float", "boolean", "none", "constexpr"]
+    kind: Literal["array", "integer", "float", "boolean", "none", "constexpr", "descriptor"]
     dtype: str = ""
     divisible_by_16: bool = False
     equal_to_1: bool = False
     value: Any = None
+    parts: tuple[Any, ...] = ()
+    block_shape: tuple[int, ...] = ()
+    padding: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,8 @@ def argument_facts(parameter: Parameter, argument: Argument, kernel: str) -> Arg
 
     Raises ArgumentTypeError and ArgumentRangeError where it does not fit the declared type.
     """
+    if argument.kind == "descriptor" and parameter.dtype in (None, DESCRIPTOR):
+        return _descriptor_facts(parameter, argument, kernel)
     dtype = argument.dtype
     if parameter.dtype is not None:
         dtype = _declared_dtype(parameter, argument, kernel)
@@ -98,6 +109,19 @@ def argument_facts(parameter: Parameter, argument: Argument, kernel: str) -> Arg
     value, specialize = argument.value, parameter.specialize
     divisible = specialize and parameter.specialize_alignment and value % DIVISOR == 0
     return ArgumentFacts("integer", dtype, divisible, specialize and value == 1)
+
+
+def _descriptor_facts(parameter: Parameter, argument: Argument, kernel: str) -> ArgumentFacts:
+    parts: Parts = argument.value
+    free = replace(parameter, dtype=None, descriptor=None)
+    facts = tuple(argument_facts(free, part, kernel) for part in parts.arguments)
+    return ArgumentFacts(
+        "descriptor",
+        argument.dtype,
+        parts=facts,
+        block_shape=parts.block_shape,
+        padding=parts.padding,
+    )
 
 
 def _declared_dtype(parameter: Parameter, argument: Argument, kernel: str) -> str:
@@ -120,9 +144,13 @@ def _declared_dtype(parameter: Parameter, argument: Argument, kernel: str) -> st
     expected = (
         f"an array of {declared[1:]}" if declared.startswith("*") else f"a number ({declared})"
     )
-    given = {"array": f"an array of {argument.dtype}", "none": "None"}.get(
-        argument.kind, f"the {argument.kind} {argument.value}"
-    )
+    if declared == DESCRIPTOR:
+        expected = "a tensor descriptor, or an array"
+    given = {
+        "array": f"an array of {argument.dtype}",
+        "none": "None",
+        "descriptor": "a tensor descriptor",
+    }.get(argument.kind, f"the {argument.kind} {argument.value}")
     raise ArgumentTypeError(f"{parameter.name!r} of {kernel} must be {expected}, not {given}")
 
 

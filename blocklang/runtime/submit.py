@@ -19,6 +19,7 @@ from blocklang.runtime import cuda
 from blocklang.runtime.arrays import Argument
 from blocklang.runtime.errors import GridError
 from blocklang.runtime.module import Function
+from blocklang.runtime.tensor_map import TensorMaps
 
 Grid = tuple[int, int, int]
 
@@ -50,11 +51,13 @@ class GpuKernel(Protocol):
 
     `parameters` has for each parameter of the machine code the index of the argument that it
     takes and its type: an IR scalar type, or "ptr". `threads` is the number in one block.
+    `tensor_maps` makes the parameters that follow these; None where there are none.
     """
 
     function: Function
     threads: int
     parameters: Sequence[tuple[int, str]]
+    tensor_maps: TensorMaps | None
 
 
 class Packer:
@@ -119,11 +122,16 @@ def submit(
     stream: int,
     slots: Any,
     context: int,
+    maps: Sequence[Any] = (),
 ) -> None:
-    """Launch `kernel` on `stream` from the current `context`; CudaError if the driver refuses."""
+    """Launch `kernel` on `stream` from the current `context`; CudaError if the driver refuses.
+
+    `maps` are the ctypes objects of its tensor maps, which follow the ordinary parameters.
+    """
     count = len(kernel.parameters)
     start = ctypes.addressof(slots)
-    pointers = (ctypes.c_void_p * max(count, 1))(*(start + _SLOT * i for i in range(count)))
+    places = [start + _SLOT * i for i in range(count)] + [ctypes.addressof(m) for m in maps]
+    pointers = (ctypes.c_void_p * max(len(places), 1))(*places)
     function = kernel.function
     if context != function.context:
         with cuda.pushed(function.context):

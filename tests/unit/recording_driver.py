@@ -134,6 +134,7 @@ class Kernel:
     threads: int = 128
     shared_bytes: int = 2048
     written: frozenset = frozenset()
+    tensor_maps: object = None
     host_launches: list = field(default_factory=list)
 
     def __post_init__(self):

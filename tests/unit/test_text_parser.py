@@ -93,7 +93,7 @@ def test_both_languages_give_the_same_tree_and_positions() -> None:
         for kind in base.__subclasses__()
         if kind.__module__ == syntax.__name__
     }
-    elsewhere = {"FormatString", "Captured"}
+    elsewhere = {"FormatString", "Captured", "TensorDescriptor"}
     assert leaves <= kinds | elsewhere, "the program above should have every kind of node"
 
 
@@ -305,3 +305,17 @@ def test_threads_do_not_share_state() -> None:
     for i in range(8):
         assert trees[i] == parse_text(sources[i])
         assert {n.location.file for n, _ in syntax.walk(trees[i])} == {f"{i}.bl"}
+
+
+def test_types_of_tensor_descriptors() -> None:
+    text = "kernel k(x: tensordesc<bl.f16[64, N], nan> divisible 16, y: tensordesc<i8[4], zero>):"
+    (kernel,) = parse_text(f"{text}\n    pass\n").functions
+    x, y = (parameter.annotation for parameter in kernel.parameters)
+    assert isinstance(x, syntax.TensorDescriptor)
+    assert isinstance(y, syntax.TensorDescriptor)
+    assert isinstance(x.element, syntax.Attribute)
+    assert [type(size) for size in x.block_shape] == [syntax.Literal, syntax.Name]
+    assert (x.padding, y.padding) == ("nan", "zero")
+    assert kernel.parameters[0].facts == (("divisible", 16),)
+    assert (x.location.column, x.location.end_column) == (13, 43)
+    assert unparse(kernel).startswith(text.replace(", zero", ""))

@@ -66,7 +66,7 @@ def make_tensor_descriptor(
         if last.constant is None:
             instead = "write 1, or launch with an argument that is 1 and specialised to it"
         raise blame("strides", LastStride(found=found, instead=instead))
-    return replace(made, padding=_padding(made, padding_option)).build()
+    return replace(made, padding=_padding(made, padding_option), has_rows=True).build()
 
 
 @builtin

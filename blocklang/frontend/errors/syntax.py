@@ -299,6 +299,14 @@ class InvalidArguments(SyntaxFamily, code="BL142"):
     example = "load(mask=m, x)"
 
 
+class InvalidDescriptorType(SyntaxFamily, code="BL143"):
+    """The one type with angle brackets is that of a tensor descriptor."""
+
+    message = "this is no type"
+    help = "a tensor descriptor is written tensordesc<f16[64, 64]>, or tensordesc<f16[64, 64], nan>"
+    example = "kernel k(x: descriptor<f16[64, 64]>): ..."
+
+
 class FileNotReadable(SyntaxFamily, code="BL150"):
     """A source file cannot be opened."""
 

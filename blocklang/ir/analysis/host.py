@@ -47,6 +47,14 @@ def host_expression(value: Value) -> Expression | None:
     return [op.mnemonic, str(type), dict(op.attributes), *operands]
 
 
+def arguments_of(expression: Expression) -> set[int]:
+    """The numbers of the arguments that an expression reads."""
+    kind, _, detail, *operands = expression
+    if kind == "arg":
+        return {detail}
+    return set().union(*map(arguments_of, operands))
+
+
 def host_function(expression: Expression) -> Callable[[Sequence[int]], int]:
     """A function that computes an expression from the kernel's arguments, exactly as the IR's ops
     are defined. Pointers are addresses.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from blocklang.ir.core import Value
 from blocklang.ir.op import Effect, Op, attribute, operand, output, require
-from blocklang.ir.types import BlockType, DescriptorType, PointerType, Type, i32, i64
+from blocklang.ir.types import BlockType, DescriptorType, DType, PointerType, Type, i32, i64
 
 
 class MakeTensorDescriptor(Op, mnemonic="make_tensor_descriptor"):
@@ -28,10 +28,14 @@ class MakeTensorDescriptor(Op, mnemonic="make_tensor_descriptor"):
 
     def infer(self) -> Sequence[Type]:
         assert isinstance(self.pointer.type, PointerType)
-        return [DescriptorType(self.block_shape, self.pointer.type.element)]  # type: ignore[arg-type]
+        element = self.pointer.type.element
+        assert isinstance(element, DType)
+        return [DescriptorType(self.block_shape, element)]
 
     def check(self) -> None:
-        require(isinstance(self.pointer.type, PointerType), "a pointer to the first element")
+        kind = self.pointer.type
+        is_pointer = isinstance(kind, PointerType) and isinstance(kind.element, DType)
+        require(is_pointer, "a pointer to the first element, which is a number")
         rank = len(self.block_shape)
         require(len(self.shape) == len(self.strides) == rank, "shape, strides, blocks: one rank")
         require(all(v.type == i32 for v in self.shape), "the shape is i32")

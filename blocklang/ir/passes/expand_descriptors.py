@@ -97,12 +97,13 @@ class _Tile:
         axes = sorted(
             range(self.block.rank), key=lambda axis: is_constant(self.made.strides[axis], 1)
         )
-        start = self.made.pointer
+        start: Value = self.made.pointer
         for axis in axes:
             index = self.cast(self.op.indices[axis], i64)
             distance = Multiply(index, self.made.strides[axis], loc=self.op.loc)
             start = self.add_pointer(start, self.builder.insert(distance).result)
-        block = self.builder.splat(start, BlockType((1,) * self.block.rank, start.type))  # type: ignore[arg-type]
+        ones = BlockType((1,) * self.block.rank, element_type(start.type))
+        block = self.builder.splat(start, ones)
         for axis in axes:
             if self.block.shape[axis] == 1:
                 continue

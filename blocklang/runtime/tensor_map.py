@@ -1,0 +1,174 @@
+"""Tensor maps: what the tensor memory accelerator must know of a tensor, encoded by the driver.
+
+A compiled kernel has a recipe for each map that it takes: expressions on its arguments (see
+`blocklang/ir/analysis/host.py`), and how the accelerator is to move boxes of the tensor. A launch
+computes them, has the driver encode 128 bytes, and passes these behind the ordinary parameters.
+Both are remembered, by the values of the arguments and by what was encoded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from blocklang.ir.analysis.host import arguments_of, host_function
+from blocklang.ir.types import DType, dtype
+from blocklang.runtime import cuda
+from blocklang.runtime.errors import TensorMapError
+
+MAP_BYTES: Final = 128
+ALIGNMENT: Final = 64
+_MOST_LAUNCHES: Final = 1024
+
+_ELEMENTS: Final = {
+    "u16": "UINT16",
+    "u32": "UINT32",
+    "i32": "INT32",
+    "u64": "UINT64",
+    "i64": "INT64",
+    "f16": "FLOAT16",
+    "bf16": "BFLOAT16",
+    "f32": "FLOAT32",
+    "f64": "FLOAT64",
+}
+_SWIZZLES: Final = {0: "NONE", 32: "32B", 64: "64B", 128: "128B"}
+
+Numbers = tuple[int, ...]
+
+
+def _aligned(encoded: bytes) -> Any:
+    """The bytes as a ctypes array, aligned as the driver wants them."""
+    memory = bytearray(MAP_BYTES + ALIGNMENT)
+    start = ctypes.addressof(ctypes.c_byte.from_buffer(memory))
+    offset = -start % ALIGNMENT
+    memory[offset : offset + MAP_BYTES] = encoded
+    return (ctypes.c_byte * MAP_BYTES).from_buffer(memory, offset)
+
+
+class TensorMaps:
+    """The maps of one compiled kernel, made from its recipes."""
+
+    def __init__(self, recipes: Sequence[Mapping[str, Any]]) -> None:
+        self._recipes = [_Recipe(recipe) for recipe in recipes]
+        self._used = sorted(set().union(*(recipe.arguments for recipe in self._recipes)))
+        self._made: dict[Numbers, Sequence[Any]] = {}
+
+    def encode(self, arguments: Sequence[Any], names: Sequence[str], kernel: str) -> Sequence[Any]:
+        """The maps, as ctypes objects, for arguments in the order of the machine code's parameters.
+
+        `names` are those of the arguments. Raises TensorMapError where one cannot be encoded.
+        """
+        key = tuple(arguments[index] for index in self._used)
+        made = self._made.get(key)
+        if made is None:
+            made = [recipe.encode(arguments, names, kernel) for recipe in self._recipes]
+            if len(self._made) >= _MOST_LAUNCHES:
+                self._made.clear()
+            self._made[key] = made
+        return made
+
+
+class _Recipe:
+    """How one map follows from the arguments."""
+
+    def __init__(self, recipe: Mapping[str, Any]) -> None:
+        self.pointer = host_function(recipe["pointer"])
+        self.shape = list(map(host_function, recipe["shape"]))
+        self.strides = list(map(host_function, recipe["strides"]))
+        self.fixed = (
+            dtype(recipe["element"]),
+            tuple(recipe["axes"]),
+            tuple(recipe["box"]),
+            recipe["swizzle"],
+            recipe["padding"],
+        )
+        expressions = [recipe["pointer"], *recipe["shape"], *recipe["strides"]]
+        self.arguments = set().union(*map(arguments_of, expressions))
+        # The tensor has the name of the argument that points to it.
+        self.named = min(arguments_of(recipe["pointer"]), default=None)
+
+    def encode(self, arguments: Sequence[Any], names: Sequence[str], kernel: str) -> Any:
+        def numbers(functions: Sequence[Callable[[Sequence[int]], int]]) -> Numbers:
+            return tuple(function(arguments) for function in functions)
+
+        try:
+            return encode(
+                self.pointer(arguments), numbers(self.shape), numbers(self.strides), *self.fixed
+            )
+        except TensorMapError as error:
+            tensor = "a tensor" if self.named is None else repr(names[self.named])
+            raise TensorMapError(
+                f"{kernel} cannot copy {tensor} with the tensor memory accelerator: "
+                f"{error.message}",
+                error.help,
+            ) from None
+
+
+@lru_cache(maxsize=4096)
+def encode(
+    pointer: int,
+    shape: Numbers,
+    strides: Numbers,
+    element: DType,
+    axes: Numbers,
+    box: Numbers,
+    swizzle: int,
+    padding: str,
+) -> Any:
+    """The map of the tensor at `pointer`, as a ctypes array of 128 bytes.
+
+    `shape` and `strides` (in elements) are by axis of the tensor; `axes` lists the axes of the map
+    from slowest to fastest, and `box` what one copy moves along each. `swizzle` is in bytes.
+    Raises TensorMapError where the accelerator cannot do it.
+    """
+    _check(pointer, shape, strides, element, axes)
+    driver = cuda.driver()
+    sizes = [max(shape[axis], 1) for axis in reversed(axes)]
+    steps = [strides[axis] * element.bytes for axis in reversed(axes)][1:]
+    made = cuda.call(
+        "cuTensorMapEncodeTiled",
+        _enumerator("CUtensorMapDataType", f"DATA_TYPE_{_ELEMENTS.get(element.name, 'UINT8')}"),
+        len(axes),
+        pointer,
+        [driver.cuuint64_t(size) for size in sizes],
+        [driver.cuuint64_t(step) for step in steps],
+        [driver.cuuint32_t(size) for size in reversed(box)],
+        [driver.cuuint32_t(1)] * len(axes),
+        _enumerator("CUtensorMapInterleave", "INTERLEAVE_NONE"),
+        _enumerator("CUtensorMapSwizzle", f"SWIZZLE_{_SWIZZLES[swizzle]}"),
+        _enumerator("CUtensorMapL2promotion", "L2_PROMOTION_L2_128B"),
+        _enumerator(
+            "CUtensorMapFloatOOBfill",
+            "FLOAT_OOB_FILL_NAN_REQUEST_ZERO_FMA" if padding == "nan" else "FLOAT_OOB_FILL_NONE",
+        ),
+    )
+    return _aligned(ctypes.string_at(int(made.getPtr()), MAP_BYTES))
+
+
+def _enumerator(enumeration: str, name: str) -> Any:
+    return getattr(getattr(cuda.driver(), enumeration), f"CU_TENSOR_MAP_{name}")
+
+
+def _check(pointer: int, shape: Numbers, strides: Numbers, element: DType, axes: Numbers) -> None:
+    if pointer % 16:
+        raise TensorMapError(
+            f"its address {pointer:#x} is no multiple of 16 bytes",
+            "pass an array that begins at such an address, not a slice of one",
+        )
+    for axis in axes[:-1]:
+        step = strides[axis] * element.bytes
+        if step % 16 or not 0 <= step < 2**40:
+            raise TensorMapError(
+                f"its stride along axis {axis} is {step} bytes, which is no multiple of 16 from 0 "
+                "to 2**40",
+                "pad the rows of the array",
+            )
+    if strides[axes[-1]] != 1:
+        raise TensorMapError(
+            f"its stride along axis {axes[-1]} is {strides[axes[-1]]} elements, and not 1",
+            "pass an array whose rows are contiguous",
+        )
+    if min(shape) < 0:
+        raise TensorMapError(f"its shape is {list(shape)}", "sizes are 0 or more")
