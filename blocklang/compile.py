@@ -22,11 +22,13 @@ from blocklang import __version__, cache, environment
 from blocklang.codegen import elementwise, llvm  # noqa: F401  (elementwise registers lowerings)
 from blocklang.codegen.lower import is_native
 from blocklang.codegen.nvptx import assembler
-from blocklang.codegen.nvptx.kernel import emit_kernel, symbol
+from blocklang.codegen.nvptx.kernel import emit_kernel, symbol, threads
 from blocklang.codegen.nvptx.matrices import STORE_CAPABILITY
 from blocklang.codegen.nvptx.mma import has_float8_products
+from blocklang.codegen.nvptx.tma import described, recipes
 from blocklang.codegen.targets import CpuTarget, GpuTarget, Target, gpu_target
 from blocklang.ir.core import Block, Function, Module, Result, Value
+from blocklang.ir.ops.asynchronous import TmaStore
 from blocklang.ir.ops.memory import AtomicRMW, Store
 from blocklang.ir.ops.shared import SharedAlloc
 from blocklang.ir.passes.allocate_shared import AllocateShared
@@ -42,10 +44,14 @@ from blocklang.ir.passes.inline import Inline
 from blocklang.ir.passes.insert_barriers import InsertBarriers
 from blocklang.ir.passes.licm import LoopInvariantCodeMotion
 from blocklang.ir.passes.lower_conversions import LowerConversions
+from blocklang.ir.passes.lower_copies import LowerCopies
 from blocklang.ir.passes.lower_reductions import LowerReductions
 from blocklang.ir.passes.manager import Pass, PassManager
 from blocklang.ir.passes.map_dot import MapDot
+from blocklang.ir.passes.map_wgmma import MapWgmma
+from blocklang.ir.passes.overlap_dots import OverlapDots
 from blocklang.ir.passes.prove_barriers import ProveBarriers
+from blocklang.ir.passes.specialize_warps import SpecializeWarps
 from blocklang.ir.passes.strength_reduction import StrengthReduction
 from blocklang.ir.passes.vectorize import Vectorize
 from blocklang.ir.printer import print_module
@@ -59,6 +65,7 @@ def simplify(target: Target) -> list[Pass]:
         Inline(),  # first: everything after sees one function
         Canonicalize(),  # constants known, so that the branches they decide are gone
         CommonSubexpressionElimination(),
+        *([MapWgmma()] if _has_warpgroups(target) else []),  # takes what it can from the next one
         ExpandDescriptors(),  # before code motion, which moves what stays the same in loops
         *_expand_dot(target),  # makes conversions
         ExpandMath(partial(is_native, target)),  # likewise, for its constants
@@ -67,6 +74,11 @@ def simplify(target: Target) -> list[Pass]:
         LoopInvariantCodeMotion(),
         DeadCodeElimination(),
     ]
+
+
+def _has_warpgroups(target: Target) -> bool:
+    """Whether there are products of warpgroups and the tensor memory accelerator."""
+    return isinstance(target, GpuTarget) and target.has_warpgroups
 
 
 def _expand_dot(target: Target) -> list[Pass]:
@@ -84,6 +96,19 @@ def layouts(target: GpuTarget) -> list[Pass]:
         CommonSubexpressionElimination(),  # ranges and masks made again in one layout meet
         LowerReductions(),  # before conversions: it makes some
         LoopInvariantCodeMotion(),  # conversions of invariants leave loops
+        DeadCodeElimination(),
+    ]
+
+
+def overlap() -> list[Pass]:
+    """From one thing after the other to copies and products that run beside the threads."""
+    return [
+        SpecializeWarps(),
+        OverlapDots(),  # slots of rings stay while products run
+        LowerCopies(),  # what still is at once
+        Canonicalize(),
+        CommonSubexpressionElimination(),
+        LoopInvariantCodeMotion(),
         DeadCodeElimination(),
     ]
 
@@ -190,6 +215,8 @@ def _compile_gpu(
     metadata = _metadata(module, target)
     passes.run(module, layouts(target))
     files = {"layout": print_module(module)}
+    if _has_warpgroups(target):
+        passes.run(module, overlap())
     passes.run(module, shared_memory(target))
     files["shared"] = print_module(module)
     with passes.measure("generate LLVM IR"):
@@ -197,6 +224,8 @@ def _compile_gpu(
     with passes.measure("LLVM"):
         files["ptx"], files["llvm"] = llvm.ptx(text, target)
     metadata["shared_bytes"] = module.kernel.attributes["shared_bytes"]
+    metadata["threads"] = threads(module.kernel)
+    metadata["tensor_maps"] = recipes(module.kernel)
     metadata["buffers"] = [
         [str(op.loc), op.results[0].type.bytes]  # type: ignore[union-attr]
         for op in module.walk()
@@ -261,6 +290,7 @@ def _metadata(module: Module, target: Target) -> dict[str, Any]:
 def written_arguments(function: Function) -> set[Value]:
     """The arguments through which the function may write to memory."""
     pending = [op.pointer for op in function.walk() if isinstance(op, Store | AtomicRMW)]
+    pending += [described(op.map).pointer for op in function.walk() if isinstance(op, TmaStore)]
     seen: set[Value] = set()
     while pending:
         value = pending.pop()

@@ -111,7 +111,7 @@ class CompiledKernel:
         arguments = self.metadata["arguments"]
         self.parameters = [(names.index(a["name"]), a["type"]) for a in arguments]
         self.written: Collection[int] = [names.index(a["name"]) for a in arguments if a["written"]]
-        self.threads = 32 * options.num_warps if isinstance(target, GpuTarget) else 1
+        self.threads = int(self.metadata["threads"]) if isinstance(target, GpuTarget) else 1
 
     @cached_property
     def tensor_maps(self) -> TensorMaps | None:

@@ -19,7 +19,7 @@ from typing import ClassVar
 from blocklang.ir.analysis.axis import AxisAnalysis, analyze_axes
 from blocklang.ir.analysis.host import host_expression
 from blocklang.ir.builder import Builder
-from blocklang.ir.core import Function, Module, Result, Value
+from blocklang.ir.core import Function, Module, Operation, Result, Value
 from blocklang.ir.layout import LinearLayout, shared_tile, wgmma_accumulator
 from blocklang.ir.op import Op
 from blocklang.ir.ops.asynchronous import LoadShared, SharedView, TensorMap, TmaStore, ToShared
@@ -188,7 +188,7 @@ class _Mapping:
         key = op, 0
         if key not in self.loads:
             made = LoadShared(
-                self.map_of(tensor), [op.indices[i] for i in tensor.axes],
+                self.map_of(tensor), tuple(op.indices[i] for i in tensor.axes),
                 loc=op.loc, result_types=[kind],
             )  # fmt: skip
             self.loads[key] = Builder.before(op).insert(made).result
@@ -220,7 +220,7 @@ class _Mapping:
         buffer = builder.insert(sent).result
         builder.insert(
             TmaStore(
-                tensor_map, [op.indices[i] for i in tensor.axes], buffer=buffer,
+                tensor_map, tuple(op.indices[i] for i in tensor.axes), buffer=buffer,
                 reduce=op.kind if isinstance(op, DescriptorReduce) else "", loc=op.loc,
             )
         )  # fmt: skip
@@ -318,7 +318,7 @@ def _hoist_value(value: Value, function: Function) -> None:
     function.block.insert(_first_free(op, function), op)
 
 
-def _first_free(op: MakeTensorDescriptor | object, function: Function) -> int:
+def _first_free(op: Operation, function: Function) -> int:
     """The first position at the top of the kernel behind all operands of `op`."""
-    owners = [v.op for v in op.operands if isinstance(v, Result)]  # type: ignore[attr-defined]
+    owners = [v.op for v in op.operands if isinstance(v, Result)]
     return max((function.block.ops.index(o) + 1 for o in owners), default=0)

@@ -171,7 +171,7 @@ class _Accumulation:
         regions, old.regions = old.regions, []
         loop = outside.insert(
             For(
-                old.lower, old.upper, old.step, initial,
+                old.lower, old.upper, old.step, tuple(initial),
                 **old.attributes, loc=old.loc, regions=regions,
             )
         )  # fmt: skip
@@ -184,5 +184,5 @@ class _Accumulation:
         for op, index in zip(arrivals, loop.results[count:], strict=True):
             outside.insert(MBarrierArrive(op.barriers, index, loc=op.loc))
             op.erase()
-        outside.insert(Yield(results, loc=old.loc))
+        outside.insert(Yield(tuple(results), loc=old.loc))
         old.erase()

@@ -27,7 +27,9 @@ def start(builder: Builder, op: Dot, acc: Value, accumulate: Value | None = None
 def wait(builder: Builder, values: list[Value], groups: int, ready: bool) -> list[Result]:
     """Wait; the values as blocks where they are `ready`."""
     types = [v.type.block if ready and isinstance(v.type, PendingType) else v.type for v in values]
-    made = builder.insert(WgmmaWait(values, groups=groups, loc=builder.loc, result_types=types))
+    made = builder.insert(
+        WgmmaWait(tuple(values), groups=groups, loc=builder.loc, result_types=types)
+    )
     for value, result in zip(values, made.results, strict=True):
         result.name = value.name
     return made.results

@@ -219,7 +219,7 @@ def with_carried(op: For, extra: Sequence[Value]) -> tuple[For, list[Value]]:
     block = op.regions[0].block
     arguments: list[Value] = [block.add_argument(v.type, v.location, v.name) for v in extra]
     made = For(
-        op.lower, op.upper, op.step, [*op.initial, *extra],
+        op.lower, op.upper, op.step, (*op.initial, *extra),
         **op.attributes, loc=op.loc, regions=op.regions,
     )  # fmt: skip
     _take_over(op, made)
@@ -240,6 +240,6 @@ def _take_over(op: Operation, made: Op) -> None:
 def extend_yield(block: Block, values: Sequence[Value]) -> None:
     """Let the block yield `values` too."""
     old = block.terminator
-    made = Yield([*old.operands, *values], loc=old.loc)
+    made = Yield((*old.operands, *values), loc=old.loc)
     old.erase()
     block.append(made)

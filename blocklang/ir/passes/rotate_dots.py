@@ -76,8 +76,7 @@ def _needed(values: Iterable[Value], body: Block) -> set[Operation]:
 
 def _op_in(value: Value, body: Block) -> Operation | None:
     """The op of the body that defines a value."""
-    is_here = isinstance(value, Result) and value.op.parent is body
-    return value.op if is_here else None  # type: ignore[union-attr]
+    return value.op if isinstance(value, Result) and value.op.parent is body else None
 
 
 def _reads(op: Operation) -> list[Value]:
@@ -143,7 +142,7 @@ class Rotation:
         indices = {op.index for op in ours if isinstance(op, SharedSlot)}
         others = _needed([v for dot in self.early for v in (dot.a, dot.b)], self.body)
         indices -= {op.index for op in others if isinstance(op, SharedSlot)}
-        kept = set(self.late)
+        kept: set[Operation] = set(self.late)
         kept |= {
             op
             for op in scalar
@@ -252,10 +251,10 @@ class Rotation:
             stage1.get(self.ends[a.index - 1], self.ends[a.index - 1]) for a in self.late_arguments
         ]
         ends += [stage0[v] for v in self.crossing]
-        inner.insert(Yield(ends, loc=old.loc))
+        inner.insert(Yield(tuple(ends), loc=old.loc))
         return builder.insert(
             For(
-                lower, old.upper, old.step, initial,
+                lower, old.upper, old.step, tuple(initial),
                 **old.attributes, loc=old.loc, regions=[region],
             )
         )  # fmt: skip
@@ -274,7 +273,7 @@ class Rotation:
         results: dict[int, Value] = dict(zip(early, loop.results, strict=False))
         for position in self.positions:
             results[position] = stage1.get(self.ends[position], self.ends[position])
-        builder.insert(Yield([results[p] for p in sorted(results)], loc=self.loop.loc))
+        builder.insert(Yield(tuple(results[p] for p in sorted(results)), loc=self.loop.loc))
 
     # ------------------------------------------------------------ the order inside
 
