@@ -217,8 +217,9 @@ def sum_of_product(op: Add, builder: Builder) -> Replacement:
     """x + dot(a, b, 0) -> dot(a, b, x), where nothing else uses the product"""
     for value, other in ((op.left, op.right), (op.right, op.left)):
         product = _definition(value)
-        is_free = isinstance(product, Dot) and not product.instruction and len(value.uses) == 1
-        if is_free and constant_value(product.acc) == 0:
+        if not isinstance(product, Dot) or product.instruction or len(value.uses) != 1:
+            continue
+        if constant_value(product.acc) == 0:
             made = Dot(product.a, product.b, other, loc=op.loc, **product.attributes)
             return builder.insert(made).result
     return None
