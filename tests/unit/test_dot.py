@@ -204,6 +204,25 @@ def test_strides_that_are_known_make_accesses_contiguous() -> None:
     assert body.count("keeps") == 2, code.plan
 
 
+@pytest.mark.parametrize("n", [70, 96])
+def test_indices_modulo_the_size(n: int) -> None:
+    """As in Triton's tutorial: what lies outside is read again from the start."""
+    wrapped = MATMUL.replace("left = a + m[:, None]", "left = a + (m % M)[:, None]")
+    wrapped = wrapped.replace("n[None, :] * bn", "(n % N)[None, :] * bn")
+    wrapped = wrapped.replace("(m[:, None] < M) & (k[None, :] < K - at)", "k[None, :] < K - at")
+    wrapped = wrapped.replace("(k[:, None] < K - at) & (n[None, :] < N)", "k[:, None] < K - at")
+    a, b = sample((21, 100), "f32"), sample((100, n), "f32", 1)
+    c = numpy.zeros((21, n), numpy.float32)
+    most = bound(a, b, c, "f32", "tf32")
+    code = check(
+        wrapped, a, b, c, 21, n, 100, 100, 1, n, 1, grid=(2, 3), absolute=most,
+        BM=16, BN=32, BK=32,
+    )  # fmt: skip
+    # The loop carries two distances, not blocks of pointers.
+    body = code.plan[code.plan.index("body:") : code.plan.rindex("nest over")]
+    assert body.count("keeps") == 2, code.plan
+
+
 VARIANTS = {
     "batches": """
 kernel k(a: *f32, b: *f32, out: *f32):

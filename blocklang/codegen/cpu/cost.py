@@ -6,15 +6,19 @@ The unit is one vector instruction for each chunk. Values that change steadily a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from blocklang.ir.core import Result, Value
 from blocklang.ir.ops.elementwise import Divide, Elementwise, Remainder, Sqrt
 from blocklang.ir.ops.memory import Load
-from blocklang.ir.types import BlockType
+from blocklang.ir.ops.program import constant_value
+from blocklang.ir.ops.shape import Broadcast
+from blocklang.ir.types import BlockType, DType, element_type
 
 from .places import dimension_places, inline_operands
 from .strides import VARIES, Strides
 
-_LOAD, _GATHER, _STORED, _SLOW, _MOST = 2, 16, 1, 6, 10_000
+_LOAD, _GATHER, _STORED, _SLOW, _DIVISION, _MOST = 2, 16, 1, 6, 20, 10_000
 _WORTH_KEEPING = 6
 
 
@@ -51,18 +55,40 @@ class Costs:
         return self._loads[value]
 
     def may_cross(self, value: Value) -> bool:
-        """Whether a value from outside a loop or branch is best computed again inside."""
+        """Whether a value from outside a loop or branch is best computed again inside, from its
+        `dear_parts`.
+        """
         return not self.has_load(value) and not self.is_worth_keeping(value)
+
+    def dear_parts(self, value: Value) -> Iterator[Value]:
+        """The smaller blocks of which `value` is made that are better stored."""
+        for operand in _inline(value):
+            is_repeated = isinstance(value, Result) and isinstance(value.op, Broadcast)
+            if is_repeated and self.is_worth_keeping(operand):
+                yield operand
+            else:
+                yield from self.dear_parts(operand)
 
     def _find(self, value: Value) -> int:
         if not isinstance(value.type, BlockType) or self.strides.is_regular(value):
             return 0
         operands = sum(self.of(v) for v in _inline(value))
+        if isinstance(value, Result) and isinstance(value.op, Broadcast):
+            # What is dear and smaller has been stored, once for all.
+            return min(operands, _STORED)
         if isinstance(value, Result) and isinstance(value.op, Load):
             return operands + (_GATHER if self.is_gather(value.op) else _LOAD)
         if not isinstance(value, Result) or not isinstance(value.op, Elementwise):
             return operands or _STORED
-        return operands + (_SLOW if isinstance(value.op, Divide | Remainder | Sqrt) else 1)
+        return operands + _cost_of(value.op)
+
+
+def _cost_of(op: Elementwise) -> int:
+    if isinstance(op, Divide | Remainder):
+        kind = element_type(op.result.type)
+        is_integer = isinstance(kind, DType) and kind.is_integer
+        return _DIVISION if is_integer and constant_value(op.right) is None else _SLOW
+    return _SLOW if isinstance(op, Sqrt) else 1
 
 
 def _inline(value: Value) -> list[Value]:

@@ -212,6 +212,21 @@ class CpuEmitter(Emitter):
         yield
         self.jump(end)
 
+    def choose(
+        self, condition: str, then: Callable[[], str], otherwise: Callable[[], str], kind: str
+    ) -> str:
+        """The value of LLVM type `kind` that one of two pieces of code computes."""
+        labels = [self.new_label(name) for name in ("then", "otherwise")]
+        end = self.new_label("endif")
+        self.line(f"br i1 {condition}, label %{labels[0]}, label %{labels[1]}")
+        made = []
+        for label, compute in zip(labels, (then, otherwise), strict=True):
+            self.label(label)
+            made.append(f"[ {compute()}, %{self.block_label} ]")
+            self.line(f"br label %{end}")
+        self.label(end)
+        return self.emit(f"phi {kind} {', '.join(made)}")
+
     def address(self, buffer: Buffer) -> str:
         """Where a buffer begins."""
         buffer = buffer.storage

@@ -281,6 +281,9 @@ class Grouping:
         for value in _free_blocks(op):
             if not self.context.costs.may_cross(value) or any(map(_reads_buffer, value.users)):
                 self._keep(value)
+            else:
+                for part in dict.fromkeys(self.context.costs.dear_parts(value)):
+                    self._keep(part)
         control = self.plan_control(op)
         for value, buffer in zip(_initial(op), control.incoming, strict=True):
             if buffer is not None:

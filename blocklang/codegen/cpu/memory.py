@@ -1,7 +1,7 @@
 """Memory: loads and stores of one chunk, in global memory and in buffers.
 
-Adjacent elements are one vector access; whatever else is a gather or scatter, or one access for a
-chunk whose addresses are all equal. Nothing is read or written where the mask fails. Addresses need
+Adjacent elements are one vector access, also where only the run shows that they are adjacent;
+whatever else is a gather or scatter, or one access for a chunk whose addresses are all equal. Nothing is read or written where the mask fails. Addresses need
 no alignment.
 """
 
@@ -16,6 +16,8 @@ from .emitter import CpuEmitter, Lanes, uniform
 from .places import ZERO, Place
 from .plan import Buffer
 
+_WORTH_A_CHECK = 4
+"""Fewer elements are gathered without asking whether they are adjacent."""
 EVERYWHERE = uniform("true")
 """The mask of an access without one."""
 
@@ -88,17 +90,37 @@ def load(
         rest = _to_memory(e, e.vector(other, type), vector, type)
     masks = f"<{e.width} x i1> {e.vector(mask, i1)}"
     suffix = overload(kind, e.width)
+    at_once = f"call {vector} @llvm.masked.load.{suffix}.p0(ptr align 1 "
     if pointer.stride == 1:
-        call = (
-            f"@llvm.masked.load.{suffix}.p0(ptr align 1 {pointer.text}, {masks}, {vector} {rest})"
-        )
-    else:
-        addresses = e.vector(pointer, PointerType(element_type(type)))
-        call = (
-            f"@llvm.masked.gather.{suffix}.v{e.width}p0"
-            f"(<{e.width} x ptr> align 1 {addresses}, {masks}, {vector} {rest})"
-        )
-    return Lanes(_from_memory(e, e.emit(f"call {vector} {call}"), vector, type))
+        found = e.emit(f"{at_once}{pointer.text}, {masks}, {vector} {rest})")
+        return Lanes(_from_memory(e, found, vector, type))
+    pointers = f"<{e.width} x ptr>"
+    addresses = e.vector(pointer, PointerType(element_type(type)))
+    one_by_one = (
+        f"call {vector} @llvm.masked.gather.{suffix}.v{e.width}p0"
+        f"({pointers} align 1 {addresses}, {masks}, {vector} {rest})"
+    )
+    if pointer.stride is not None or e.width < _WORTH_A_CHECK:
+        return Lanes(_from_memory(e, e.emit(one_by_one), vector, type))
+    first = e.emit(f"extractelement {pointers} {addresses}, i32 0")
+    adjacent = _are_adjacent(e, addresses, first, kind)
+    found = e.choose(
+        adjacent,
+        lambda: e.emit(f"{at_once}{first}, {masks}, {vector} {rest})"),
+        lambda: e.emit(one_by_one),
+        vector,
+    )
+    return Lanes(_from_memory(e, found, vector, type))
+
+
+def _are_adjacent(e: CpuEmitter, addresses: str, first: str, kind: str) -> str:
+    """Whether addresses that nothing is known of are those from `first` on: an index modulo a size
+    seldom turns around.
+    """
+    steps = ", ".join(f"i64 {i}" for i in range(e.width))
+    expected = e.emit(f"getelementptr {kind}, ptr {first}, <{e.width} x i64> <{steps}>")
+    equal = e.emit(f"icmp eq <{e.width} x ptr> {addresses}, {expected}")
+    return e.emit(f"call i1 @llvm.vector.reduce.and.v{e.width}i1(<{e.width} x i1> {equal})")
 
 
 def _load_if(

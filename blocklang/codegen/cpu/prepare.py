@@ -29,15 +29,13 @@ from blocklang.ir.types import (
 )
 
 from .factors import convert_factors
-from .strides import Strides
 
 
 def prepare(module: Module, is_native: Callable[[type[Op], DType], bool]) -> None:
     """Rewrite the kernel of `module` in place; `is_native` is that of `expand-math`."""
-    strides = Strides()
     for op in list(module.walk()):
         if isinstance(op, For):
-            _advance_by_scalars(op, strides)
+            _advance_by_scalars(op)
     prints = [op for op in module.walk() if isinstance(op, DevicePrint)]
     # No short cut: both rewrite the module.
     if any([convert_factors(module), *map(_widen, prints)]):
@@ -47,11 +45,11 @@ def prepare(module: Module, is_native: Callable[[type[Op], DType], bool]) -> Non
 # ---------------------------------------------------------------- carried addresses
 
 
-def _advance_by_scalars(op: For, strides: Strides) -> None:
+def _advance_by_scalars(op: For) -> None:
     """Replace carried blocks of rule 1 by scalars, one after the other."""
     index = 0
     while index < len(op.initial):
-        steps = _steps(op, index) if strides.is_regular(op.initial[index]) else []
+        steps = _steps(op, index)
         if steps:
             # The scalar comes last: the next value has the number of the one that is gone.
             op = _carry_scalar(op, index, steps)
