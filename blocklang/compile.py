@@ -100,10 +100,10 @@ def layouts(target: GpuTarget) -> list[Pass]:
     ]
 
 
-def overlap() -> list[Pass]:
+def overlap(target: GpuTarget) -> list[Pass]:
     """From one thing after the other to copies and products that run beside the threads."""
     return [
-        SpecializeWarps(),
+        SpecializeWarps(limit=target.shared_bytes),
         OverlapDots(),  # slots of rings stay while products run
         LowerCopies(),  # what still is at once
         Canonicalize(),
@@ -216,7 +216,7 @@ def _compile_gpu(
     passes.run(module, layouts(target))
     files = {"layout": print_module(module)}
     if _has_warpgroups(target):
-        passes.run(module, overlap())
+        passes.run(module, overlap(target))
     passes.run(module, shared_memory(target))
     files["shared"] = print_module(module)
     with passes.measure("generate LLVM IR"):

@@ -37,9 +37,11 @@ from blocklang.ir.ops.asynchronous import (
     SharedView,
     TensorMap,
     TmaLoad,
+    ToShared,
     WarpSpecialize,
 )
 from blocklang.ir.ops.control import For, If, Return, While, Yield
+from blocklang.ir.ops.shape import ConvertLayout
 from blocklang.ir.ops.shared import SharedAlloc
 from blocklang.ir.types import BlockType, MBarriersType, SharedType, i32
 
@@ -51,19 +53,24 @@ _GROUP = 4
 _PRODUCER_REGISTERS = 24
 _REGISTERS = 65536
 _MOST_REGISTERS = 240
+_SPARE = 2048
+"""Bytes of shared memory for barriers and reductions."""
 
 
 @dataclass(frozen=True)
 class SpecializeWarps(Pass):
-    """Split a kernel into a producer and a consumer."""
+    """Split a kernel into a producer and a consumer. Rings that need not be deep are made so only
+    as far as a program's `limit` of shared memory allows (0: any number of bytes).
+    """
 
+    limit: int = 0
     name: ClassVar[str] = "specialize-warps"
 
     def _run(self, module: Module) -> None:
         for function in module.functions.values():
             loads = [op for op in function.walk() if isinstance(op, LoadShared)]
             if loads and _is_wanted(function, loads) and _is_possible(function, loads):
-                _Split(function, loads).run()
+                _Split(function, loads, self.limit).run()
 
 
 def _is_wanted(function: Function, loads: list[LoadShared]) -> bool:
@@ -105,11 +112,13 @@ def _is_possible(function: Function, loads: list[LoadShared]) -> bool:
 class _Split:
     function: Function
     loads: list[LoadShared]
+    limit: int
 
     def run(self) -> None:
         self.num_warps = int(self.function.attributes["num_warps"])
         fills = find_fills(self.loads, self.depth)
         rings = list(dict.fromkeys(fill.ring for fill in fills))
+        self.deepen(fills)
         consumer = self.move_body()
         mapping: dict[Value, Value] = {}
         producer = clone_region(consumer, mapping)
@@ -136,6 +145,18 @@ class _Split:
         if not loops or any(isinstance(op, For) for op in loops[0].regions[0].walk()):
             return 1
         return int(loops[0].num_stages or self.function.attributes["num_stages"])
+
+    def deepen(self, fills: list[Fill]) -> None:
+        """Give what an outer loop copies a second slot, so that the next one arrives while this one
+        is read.
+        """
+        free = self.limit - sum(map(_shared_bytes, self.function.walk()))
+        free -= sum(fill.ring.bytes * fill.ring.depth for fill in fills) + _SPARE
+        for fill in fills:
+            is_outer = fill.ring.depth == 1 and bool(_loops_around(fill.loads[0]))
+            if is_outer and (fill.ring.bytes <= free or not self.limit):
+                fill.ring.depth = 2
+                free -= fill.ring.bytes
 
     def move_body(self) -> Region:
         """Move the kernel's body into a region, but for tensor maps and what they are made of."""
@@ -185,6 +206,19 @@ class _Split:
         at_launch = _REGISTERS // (32 * (self.num_warps + _GROUP)) // 8 * 8
         rest = (at_launch * (groups + 1) - _PRODUCER_REGISTERS) // groups // 8 * 8
         return _PRODUCER_REGISTERS, min(rest, _MOST_REGISTERS)
+
+
+def _shared_bytes(op: Operation) -> int:
+    """Shared memory that an op will need, at most."""
+    if isinstance(op, ToShared):
+        kind = op.results[0].type
+        assert isinstance(kind, SharedType)
+        return kind.bytes
+    if isinstance(op, ConvertLayout):
+        block = op.results[0].type
+        assert isinstance(block, BlockType)
+        return block.size * block.element.bytes
+    return 0
 
 
 def _copied(fill: Fill, mapping: dict[Value, Value]) -> Fill:
