@@ -11,12 +11,23 @@ from typing import Any
 
 from blocklang import __version__
 from blocklang.ir.types import DType
+from blocklang.runtime.tensor_map import MAP_BYTES
 
 from .arguments import UsageError
 from .interface import Argument, Interface, identifier, unique
 from .manifest import GRID_LIMITS
+from .tensor_maps import description
 
-_OWN_CONSTANTS = ("SYMBOL", "TARGET", "ARGUMENTS", "THREADS", "SHARED_BYTES", "SCRATCH_BYTES", "H")
+_OWN_CONSTANTS = (
+    "SYMBOL",
+    "TARGET",
+    "ARGUMENTS",
+    "THREADS",
+    "SHARED_BYTES",
+    "SCRATCH_BYTES",
+    "TENSOR_MAPS",
+    "H",
+)
 # Up to here, a block may have dynamic shared memory without asking for it.
 _SHARED_BYTES_WITHOUT_ASKING = 48 * 1024
 
@@ -79,8 +90,11 @@ def _gpu_usage(interface: Interface) -> Iterator[str]:
     parameters = "NULL"
     if interface.arguments:
         yield f"struct {prefix}_arguments arguments = {{...}};"
-        yield f"void *parameters[{upper}_ARGUMENTS];"
-        yield f"{prefix}_parameters(&arguments, parameters);"
+        if interface.tensor_maps:
+            yield f"CUtensorMap tensor_maps[{upper}_TENSOR_MAPS] = {{...}};"
+        yield f"void *parameters[{_parameter_count(interface)}];"
+        maps = "tensor_maps, " if interface.tensor_maps else ""
+        yield f"{prefix}_parameters(&arguments, {maps}parameters);"
         parameters = "parameters"
     yield f"cuLaunchKernel(function, grid_x, grid_y, grid_z, {upper}_THREADS, 1, 1,"
     yield f"               {upper}_SHARED_BYTES, stream, {parameters}, NULL);"
@@ -104,6 +118,7 @@ def _gpu_lines(interface: Interface) -> list[str]:
         *_constants(interface),
         f"#define {upper}_THREADS {kernel.threads}",
         f"#define {upper}_SHARED_BYTES {kernel.metadata['shared_bytes']}",
+        *_tensor_maps(interface),
     ]
     if not arguments:
         return lines
@@ -115,11 +130,31 @@ def _gpu_lines(interface: Interface) -> list[str]:
         "",
         "/* Point `parameters` to the arguments, which must live until the launch returns. */",
         f"{start}struct {prefix}_arguments *arguments,",
-        f"{' ' * len(start)}void *parameters[{upper}_ARGUMENTS])",
+        *([f"{' ' * len(start)}void *tensor_maps,"] if interface.tensor_maps else []),
+        f"{' ' * len(start)}void *parameters[{_parameter_count(interface)}])",
         "{",
         *(f"    parameters[{i}] = &arguments->{a.member};" for i, a in enumerate(arguments)),
+        *(
+            f"    parameters[{len(arguments) + i}] = (uint8_t *)tensor_maps + {MAP_BYTES * i};"
+            for i in range(len(interface.tensor_maps))
+        ),
         "}",
     ]
+
+
+def _parameter_count(interface: Interface) -> str:
+    upper = interface.prefix.upper()
+    return f"{upper}_ARGUMENTS" + (f" + {upper}_TENSOR_MAPS" if interface.tensor_maps else "")
+
+
+def _tensor_maps(interface: Interface) -> list[str]:
+    """How many maps there are, and how each is encoded."""
+    members = [argument.member for argument in interface.arguments]
+    recipes = interface.tensor_maps
+    if not recipes:
+        return []
+    lines = [line for i, recipe in enumerate(recipes) for line in description(i, recipe, members)]
+    return [*_comment(lines), f"#define {interface.prefix.upper()}_TENSOR_MAPS {len(recipes)}"]
 
 
 def _cpu_lines(interface: Interface) -> list[str]:

@@ -125,6 +125,11 @@ class Interface:
         return self.kernel.constants
 
     @property
+    def tensor_maps(self) -> list[dict[str, Any]]:
+        """The recipes of the tensor maps that the machine code takes behind its arguments."""
+        return list(self.kernel.metadata.get("tensor_maps", ()))
+
+    @property
     def ptx_version(self) -> str:
         """The PTX version that a driver must understand, such as `8.7`."""
         found = re.search(r"^\.version (\S+)", self.kernel.asm["ptx"], re.M)

@@ -85,6 +85,36 @@ _LAUNCH = _object(
     "how to launch it",
     ("threads", "num_warps", "shared_bytes", "grid_limits", "scratch_bytes"),
 )
+_EXPRESSION: dict[str, Any] = {
+    "type": "array",
+    "description": '["arg", type, number of the argument], ["const", type, integer], or '
+    "[op of the IR, type, its attributes, expression, ...]",
+}
+_TENSOR_MAP = _object(
+    {
+        "pointer": {**_EXPRESSION, "description": "the address; " + _EXPRESSION["description"]},
+        "shape": {"type": "array", "items": _EXPRESSION, "description": "sizes by axis"},
+        "strides": {
+            "type": "array",
+            "items": _EXPRESSION,
+            "description": "by axis of the tensor, in elements",
+        },
+        "element": _text("the type of the elements, such as bf16"),
+        "axes": {
+            "type": "array",
+            "items": {"type": "integer"},
+            "description": "the axes of the tensor from slowest to fastest",
+        },
+        "box": {
+            "type": "array",
+            "items": {"type": "integer"},
+            "description": "what one copy moves along each of `axes`",
+        },
+        "swizzle": {"enum": [0, 32, 64, 128], "description": "in bytes"},
+        "padding": {"enum": ["zero", "nan"], "description": "what lies outside"},
+    },
+    "a tensor map",
+)
 _RESOURCES = _object(
     {
         "registers": _count("registers of a thread"),
@@ -117,6 +147,12 @@ SCHEMA: dict[str, Any] = {
                 "what JSON cannot say (dtypes, infinities) as text",
             },
             "launch": _LAUNCH,
+            "tensor_maps": {
+                "type": "array",
+                "items": _TENSOR_MAP,
+                "description": "GPU: parameters of 128 bytes, aligned to 64, that follow the "
+                "arguments, as cuTensorMapEncodeTiled makes them",
+            },
             "resources": {"anyOf": [_RESOURCES, {"type": "null"}]},
             "options": {
                 "type": "object",
@@ -145,6 +181,7 @@ def manifest(interface: Interface, path: str, files: Mapping[str, str]) -> str:
         "arguments": [asdict(argument) for argument in interface.arguments],
         "constants": {name: json_value(v) for name, v in interface.constants.items()},
         "launch": _launch(interface),
+        "tensor_maps": interface.tensor_maps,
         "resources": resources and {name: resources[name] for name in _RESOURCES["properties"]},
         "options": asdict(kernel.options),
     }

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from blocklang.cli import header, interface, manifest
+from blocklang.cli.source import load_kernels
 from blocklang.ir.types import f32
 from tests.unit.cli.support import needs_ptxas
 
@@ -150,6 +151,75 @@ def test_schema_has_every_field(blc):
 )
 def test_constants_in_json(value, text):
     assert json.dumps(manifest.json_value(value), allow_nan=False) == text
+
+
+TENSOR_MAP = {
+    "pointer": ["add_pointer", "ptr<f16>", {}, ["arg", "ptr<f16>", 0], ["arg", "i32", 1]],
+    "shape": [
+        ["sub", "i32", {}, ["arg", "i32", 1], ["const", "i32", 1]],
+        ["minimum", "i32", {}, ["arg", "i32", 1], ["const", "i32", 9]],
+        ["const", "i32", 64],
+    ],
+    "strides": [
+        ["const", "i64", 4096],
+        ["const", "i64", 1],
+        ["cast", "i64", {"rounding": "rtne"}, ["arg", "i32", 1]],
+    ],
+    "element": "f16",
+    "axes": [0, 2, 1],
+    "box": [1, 32, 64],
+    "swizzle": 128,
+    "padding": "nan",
+}
+
+
+@pytest.fixture
+def with_tensor_maps(blc):
+    """The interface of a kernel that takes two tensor maps."""
+    kernels = load_kernels(str(blc.folder / "softmax.bl"))
+    kernel = kernels["softmax"].compile({"x": "*fp16"}, target="sm_80")
+    kernel.metadata["tensor_maps"] = [TENSOR_MAP, {**TENSOR_MAP, "swizzle": 0}]
+    kernel.metadata["arguments"][1] = {**kernel.metadata["arguments"][2], "name": "double"}
+    return interface.Interface(kernel, "softmax.bl")
+
+
+def test_tensor_maps_in_the_manifest(with_tensor_maps):
+    schemas = pytest.importorskip("jsonschema")
+    found = json.loads(manifest.manifest(with_tensor_maps, "k.json", {}))
+    schemas.validate(found, manifest.SCHEMA)
+    assert found["tensor_maps"][0] == TENSOR_MAP
+
+
+@needs_c
+def test_tensor_maps_in_the_header(with_tensor_maps, blc):
+    text = header.header(with_tensor_maps)
+    assert (
+        " * tensor_maps[0] is what cuTensorMapEncodeTiled makes of:\n"
+        " *     f16 at (x + 2 * double_), 3 dimensions\n"
+        " *     sizes {(see the manifest), 64, (double_ - 1)}, the fastest first\n"
+        " *     strides {2 * double_, 8192}, in bytes\n"
+        " *     box {64, 32, 1}, element strides 1\n"
+        " *     no interleave, swizzle 128 bytes, NaN outside\n"
+    ) in text
+    assert "#define SOFTMAX_TENSOR_MAPS 2\n" in text
+    assert "void *parameters[SOFTMAX_ARGUMENTS + SOFTMAX_TENSOR_MAPS]" in text
+    program = """
+#include <stdio.h>
+#include "k.h"
+int main(void) {
+    struct softmax_arguments arguments;
+    char maps[256];
+    void *parameters[SOFTMAX_ARGUMENTS + SOFTMAX_TENSOR_MAPS];
+    softmax_parameters(&arguments, maps, parameters);
+    printf("%d", (char *)parameters[SOFTMAX_ARGUMENTS + 1] - maps == 128);
+    return 0;
+}
+"""
+    blc.write("k.h", text)
+    blc.write("main.c", program)
+    compile_c(*STRICT, str(blc.folder / "main.c"), "-o", str(blc.folder / "main"))
+    run = subprocess.run([blc.folder / "main"], capture_output=True, text=True, check=True)
+    assert run.stdout == "1"
 
 
 # -- the header ------------------------------------------------------------------------------
