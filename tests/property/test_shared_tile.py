@@ -33,3 +33,15 @@ def test_without_swizzle_it_is_row_major() -> None:
     """A swizzle of 0 bytes leaves rows whole."""
     layout = shared_tile((4, 256), (1, 0), 32, 0)
     assert [layout.apply(offset=i) for i in (1, 255, 256)] == [(0, 1), (0, 255), (1, 0)]
+
+
+def test_pattern_goes_on_across_axes() -> None:
+    """Rows further along slower axes go on with the pattern."""
+    flat = shared_tile((64, 64), (1, 0), 16, 128)
+    assert shared_tile((16, 4, 64), (2, 1, 0), 16, 128).reshape((64, 64)) == flat
+
+
+def test_one_axis() -> None:
+    """A block of rank 1 is one row, or panels of rows."""
+    layout = shared_tile((64,), (0,), 16, 128)
+    assert [layout.apply(offset=i) for i in (0, 1, 63)] == [(0,), (1,), (63,)]

@@ -62,23 +62,20 @@ def shared_tile(
     `order[0]`. Within 8 (4, 2) rows of 128 (64, 32) bytes, 16-byte pieces are XORed with the row.
     """
     fastest = order[0]
-    piece = 128 // element_bits
+    piece = MAX_ACCESS_BITS // element_bits
     width = min(8 * swizzle // element_bits or shape[fastest], shape[fastest])
-    rows = max(width // piece, 1)
+    pieces = max(width // piece, 1)
+    walk = [(width, fastest, 1), *((shape[axis], axis, 1) for axis in order[1:])]
+    walk.append((shape[fastest] // width, fastest, width))
     bases: list[list[int]] = []
-    for size, axis, step in ((width, fastest, 1), *((shape[a], a, 1) for a in order[1:])):
+    for size, axis, step in walk:
         for bit in range(log2(size)):
             basis = [0] * len(shape)
             basis[axis] = step << bit
-            if swizzle and axis == order[1] and axis != fastest:
-                # Rows of less than 128 bytes share a 128-byte line; the pattern moves on with it.
-                line = (1 << bit) * width * element_bits // 1024
-                basis[fastest] = line % rows * piece
+            # The pattern moves on with each line of 128 bytes, however long the rows are.
+            line = (element_bits << len(bases)) // (8 * _ROW_BYTES) if swizzle else 0
+            basis[fastest] ^= line % pieces * piece
             bases.append(basis)
-    for bit in range(log2(shape[fastest] // width)):
-        basis = [0] * len(shape)
-        basis[fastest] = width << bit
-        bases.append(basis)
     return LinearLayout((("offset", tuple(map(tuple, bases))),), tuple(shape))
 
 
