@@ -100,8 +100,8 @@ _SIGNATURE = _list(
     "--signature",
     metavar="NAME=TYPE",
     help="give a parameter its type where the source does not, in Triton's spelling: `i32`, "
-    "`*fp32`, `*fp32:16` where it is divisible by 16; a number instead of a type is compiled in. "
-    "Several are separated by commas",
+    "`*fp32`, `*fp32:16` where it is divisible by 16, `tensordesc<fp16[64, 64]>`; a number instead "
+    "of a type is compiled in. Several are separated by commas",
 )
 _WARPS = Option(
     ("--num-warps",), "N", "warps of 32 threads that execute a program on a GPU", {"type": int}

@@ -41,8 +41,17 @@ def kernel(x_pointer, y_pointer, counts, n, n_rows, start, stride, BLOCK: bl.con
 TYPES = {"x_pointer": "*fp32:16", "y_pointer": "*fp32:16", "counts": "*i32:16"}
 NUMBERS = dict.fromkeys(("n", "n_rows", "start", "stride"), "i32")
 BLOCKS = {"BLOCK": 64, "BLOCK_M": 8, "BLOCK_N": 8}
+DESCRIBED = [
+    "rows = bl.make_tensor_descriptor(x_pointer, [n, n], [n, 1], [8, 64])",
+    "i, j = start, stride",
+]
 # Where an example needs another `x` (or other names) than most.
 DIFFERENT = {
+    "advance": ["rows = bl.make_block_ptr(x_pointer, [n, n], [n, 1], [0, 0], [8, 64], [1, 0])"],
+    "load_tensor_descriptor": DESCRIBED,
+    "make_block_ptr": ["m = n"],
+    "make_tensor_descriptor": ["m = n"],
+    "store_tensor_descriptor": [*DESCRIBED, "block = rows.load([i, j])"],
     "dot": ["a = bl.zeros((16, 16), bl.float16)", "b = a", "acc = bl.zeros((16, 16), bl.float32)"],
     "permute": ["x = bl.reshape(x, (4, 4, 4))"],
     "trans": ["rows = bl.reshape(x, (8, 8))"],

@@ -66,7 +66,6 @@ ACTIONS: dict[str, Callable[[Path], None]] = {
     "names": lower,
     "types": lower,
     "operations": lower,
-    "descriptors": lower,
     "target": act,
     "request": act,
     "launch": act,

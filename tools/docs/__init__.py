@@ -21,6 +21,7 @@ REGIONS: Mapping[str, Callable[..., str]] = {
     "attributes": language.attributes,
     "catalogue": errors.catalogue_section,
     "cpu-plan": codegen.cpu_plan,
+    "descriptor-methods": language.descriptor_methods,
     "dtypes": language.dtypes,
     "functions": language.functions,
     "function-list": language.function_list,

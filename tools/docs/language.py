@@ -12,6 +12,7 @@ from typing import Any
 from blocklang.frontend import emission, typing_rules
 from blocklang.frontend.attributes import ATTRIBUTES, TYPE_ATTRIBUTES, Query
 from blocklang.frontend.builtins import BUILTINS, METHODS
+from blocklang.frontend.builtins.descriptor import METHODS as DESCRIPTOR_METHODS
 from blocklang.frontend.builtins.python import PYTHON
 from blocklang.frontend.errors.types import MixedSignedness
 from blocklang.frontend.values import Tensor, describe
@@ -21,7 +22,9 @@ from blocklang.ir.types import DTYPES, BlockType, DType, PointerType, dtype, f32
 from .markdown import fenced, paragraphs, table
 
 # The order in which a reader wants the families; others follow.
-_FAMILIES = ("program", "creation", "memory", "shape", "math", "reduce", "loops", "debug")
+_FAMILIES = (
+    "program", "creation", "memory", "descriptor", "shape", "math", "reduce", "dot", "loops", "debug",
+)  # fmt: skip
 
 
 def families() -> dict[str, list[str]]:
@@ -69,6 +72,17 @@ def _entry(name: str) -> str:
     if example:
         lines += [fenced(code(example), "python example"), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def descriptor_methods() -> str:
+    """The methods of tensor descriptors."""
+    rows = []
+    for name, function in DESCRIPTOR_METHODS.items():
+        _, *parameters = [p.name for p in _parameters(function)]
+        text = inspect.cleandoc(function.__doc__ or "").partition("\n\nExample: ")[0]
+        first = " ".join(text.partition("\n\n")[0].split())
+        rows.append((f"`d.{name}({', '.join(parameters)})`", first))
+    return table(("Method", "What it does"), rows)
 
 
 def code(example: str) -> str:

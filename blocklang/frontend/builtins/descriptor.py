@@ -145,7 +145,7 @@ def make_block_ptr(
     the axes from the fastest to the slowest; it says nothing that the strides do not, and is there
     for kernels that were written for other compilers.
 
-    Example: `rows = bl.make_block_ptr(x, [m, n], [n, 1], [0, 0], [16, 64], order=[1, 0])`
+    Example: `rows = bl.make_block_ptr(x_pointer, [m, n], [n, 1], [0, 0], [16, 64], order=[1, 0])`
     """
     described = _tensor("make_block_ptr", base, shape, strides, block_shape)
     rank = len(described.block_shape)
