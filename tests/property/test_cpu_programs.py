@@ -19,6 +19,7 @@ from blocklang.ir.core import Block, Function, Module, Region, Value
 from blocklang.ir.evaluate import evaluate
 from blocklang.ir.location import Location
 from blocklang.ir.ops.control import Condition, For, If, Return, While, Yield
+from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import (
     Add,
     AddPointer,
@@ -151,12 +152,12 @@ class Generator:
         assert total is not None
         return total
 
-    def bounded(self, value: Value) -> Value:
+    def bounded(self, value: Value, most: float = 500.0) -> Value:
         """Numbers small enough that all sums of them are exact."""
         if element_type(value.type) is not f32:
             return value
-        low = self.insert(Maximum, value, self.constant(-500.0, value.type))
-        return self.insert(Minimum, low, self.constant(500.0, value.type))
+        low = self.insert(Maximum, value, self.constant(-most, value.type))
+        return self.insert(Minimum, low, self.constant(most, value.type))
 
     def offsets(self, shape: tuple[int, ...]) -> tuple[Value, Value]:
         """Offsets into an array, and the mask of those that are inside (and some more)."""
@@ -229,8 +230,8 @@ class Generator:
 
     def steps(self, count: int, depth: int) -> None:
         kinds = [self.arithmetic] * 6 + [self.compare, self.select, self.convert, self.reshape,
-                 self.transpose, self.stretch, self.reduce, self.reduce, self.first, self.more,
-                 self.store, self.atomic]  # fmt: skip
+                 self.transpose, self.stretch, self.reduce, self.reduce, self.first, self.product,
+                 self.product, self.more, self.store, self.atomic]  # fmt: skip
         if depth < 2:
             kinds += [self.loop, self.branch, self.repeat]
         for _ in range(count):
@@ -314,6 +315,38 @@ class Generator:
             self.insert(Yield, [self.insert(op, left, right)])
         axis = self.random.randrange(len(shape_of(value.type)))
         return self.bounded(self.insert(Reduce, [value], axis, regions=[region]))
+
+    def product(self) -> Value:
+        """A block times another one, or itself, transposed; sums of up to 70 products are exact."""
+        shape = self.random.choice([shape for shape in SHAPES if len(shape) > 1])
+        *batch, m, k = shape
+        left, right = (self.pick(f32, shape=shape) for _ in range(2))
+        left, right = self.bounded(left, 200.0), self.bounded(right, 200.0)
+        order = (*range(len(batch)), len(batch) + 1, len(batch))
+        factors = [left, self.insert(Permute, right, order)]
+        sizes = (m, m)
+        if self.random.random() < 0.3:
+            factors, sizes = [self.insert(Permute, left, order), right], (k, k)
+        acc = self.pick(f32, shape=(*batch, *sizes))
+        if self.random.random() < 0.5:
+            return self.bounded(self.dot(factors, acc))
+        region = Region()
+        _, total = (region.block.add_argument(t, self.location()) for t in (i32, acc.type))
+        with self.builder.inside(region.block):
+            start = total
+            if self.random.random() < 0.5:
+                start = self.bounded(self.insert(Add, total, self.constant(1.0, total.type)))
+            total = self.dot(factors, start)
+            if self.random.random() < 0.3:
+                total = self.dot(factors, total)
+            if self.random.random() < 0.3:
+                total = self.insert(Subtract, total, start)
+            self.insert(Yield, [total])
+        bounds = [self.constant(n, i32) for n in (0, self.random.randint(0, 2), 1)]
+        return self.bounded(self.insert(For, *bounds, [acc], regions=[region]))
+
+    def dot(self, factors: list[Value], acc: Value) -> Value:
+        return self.insert(Dot, *factors, acc, self.random.choice(["tf32", "tf32x3", "ieee"]))
 
     def first(self) -> None:
         """The largest element and the first index that has it."""
