@@ -1,8 +1,8 @@
 """The software pipeline of two stages that `overlap_dots` makes of a loop with dependent products.
 
 Stage 1 is the late products, which need the early ones through ordinary work, with the slots that
-only they read; stage 0 is everything else. Iteration i of the new loop does stage 0 of iteration i
-and stage 1 of iteration i - 1, in this order:
+only they read, and with giving back those that both read; stage 0 is everything else. Iteration i
+of the new loop does stage 0 of iteration i and stage 1 of iteration i - 1, in this order:
 
     A   what the early products need, and these
     S   stage 1 of the iteration before, which ends with its products
@@ -79,6 +79,15 @@ def _op_in(value: Value, body: Block) -> Operation | None:
     return value.op if isinstance(value, Result) and value.op.parent is body else None
 
 
+def _views(operand: Value, body: Block) -> list[Operation]:
+    """The slot of the body that an operand is, and the views of it that lead there."""
+    found: list[Operation] = []
+    while (op := _op_in(operand, body)) is not None and isinstance(op, SharedSlot | SharedView):
+        found.insert(0, op)
+        operand = op.buffer
+    return found
+
+
 def _reads(op: Operation) -> list[Value]:
     """All that an op and what is inside it read; more than it needs does no harm."""
     return [value for inner in op.walk() for value in inner.operands]
@@ -100,6 +109,10 @@ class Rotation:
         """Divide the body; whether the order that is wanted keeps every dependence."""
         self.body = self.loop.regions[0].block
         self.ends = self.body.terminator.operands
+        # A slot of both stages is still held when the next one is waited for.
+        shared = self.slots(self.early) & self.slots(self.late)
+        if any(slot.buffer.type.depth == 1 for slot in shared):  # type: ignore[union-attr]
+            return False
         self.divide()
         if any(not isinstance(op, Op) or op not in self.stage1 for op in self.late):
             return False
@@ -131,6 +144,7 @@ class Rotation:
         """Stage 1: the late products, the slots that only they read, and the arithmetic that only
         these need. Begin with all that might belong, and drop what others need too.
         """
+        self.split_slots()
         scalar = {
             op
             for op in self.body.ops
@@ -138,16 +152,20 @@ class Rotation:
             or (op.results and not op.regions and not _has_blocks(op) and isinstance(op, Op)
                 and op.is_pure)
         }  # fmt: skip
-        ours = _needed([v for dot in self.late for v in (dot.a, dot.b)], self.body) & scalar
-        indices = {op.index for op in ours if isinstance(op, SharedSlot)}
-        others = _needed([v for dot in self.early for v in (dot.a, dot.b)], self.body)
-        indices -= {op.index for op in others if isinstance(op, SharedSlot)}
+        read = self.slots(self.late)
+        held = {slot.index for slot in read}
+        # A slot that both read is waited for in stage 0, and given back by the last reader.
+        awaited = held - {slot.index for slot in self.slots(self.early)}
         kept: set[Operation] = set(self.late)
-        kept |= {
-            op
-            for op in scalar
-            if not isinstance(op, MBarrierWait | MBarrierArrive | SharedSlot) or op.index in indices
-        }
+        for op in scalar | read:
+            if isinstance(op, SharedSlot):
+                is_late = op in read
+            elif isinstance(op, MBarrierWait | MBarrierArrive):
+                is_late = op.index in (awaited if isinstance(op, MBarrierWait) else held)
+            else:
+                is_late = True
+            if is_late:
+                kept.add(op)
         positions = set(range(len(self.ends)))
         changed = True
         while changed:
@@ -159,6 +177,26 @@ class Rotation:
             kept -= dropped
             positions -= lost
         self.stage1 = kept
+
+    def split_slots(self) -> None:
+        """Let late products name the slots that early ones read too by themselves: stages hand over
+        the number of a slot, not the slot.
+        """
+        shared = self.slots(self.early) & self.slots(self.late)
+        for dot in self.late:
+            for index, operand in enumerate((dot.a, dot.b)):
+                path = _views(operand, self.body)
+                if path and path[0] in shared:
+                    values: dict[Value, Value] = {}
+                    builder = Builder.before(dot)
+                    for op in path:
+                        builder.insert(clone(op, values))
+                    dot.set_operand(index, values[operand])
+
+    def slots(self, dots: list[Dot]) -> set[SharedSlot]:
+        """The slots of rings that products read."""
+        paths = [_views(value, self.body) for dot in dots for value in (dot.a, dot.b)]
+        return {path[0] for path in paths if path and isinstance(path[0], SharedSlot)}
 
     def serves(self, op: Operation, kept: set[Operation], positions: set[int]) -> bool:
         """Whether only stage 1 needs the results of an op."""
