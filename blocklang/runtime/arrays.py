@@ -8,6 +8,7 @@ of one launch fit together (`launcher.py`).
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple
@@ -188,10 +189,16 @@ def _classify_descriptor(descriptor: Any) -> Argument:
         raise DescriptorError(
             f"padding with NaN needs floats, and the elements are {base.dtype}", "pad with 'zero'"
         )
+    parts = Parts((base, *_numbers(shape, strides)), block_shape, descriptor.padding)
+    return base._replace(kind="descriptor", value=parts)
+
+
+@functools.lru_cache(maxsize=4096)
+def _numbers(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[Argument, ...]:
+    """The arguments of a descriptor besides its pointer; the same for the same numbers."""
     sizes = (Argument("integer", "i32", size) for size in shape)
     steps = (Argument("integer", "i64", stride) for stride in strides[:-1])
-    parts = Parts((base, *sizes, *steps), block_shape, descriptor.padding)
-    return base._replace(kind="descriptor", value=parts)
+    return (*sizes, *steps)
 
 
 def _classify_numpy(array: Any) -> Argument:

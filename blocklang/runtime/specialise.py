@@ -8,7 +8,8 @@ counts: 1, True and 1.0 are three kernels. Nothing here looks at arrays; see `ar
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 from blocklang.runtime.arrays import Argument, Parts
@@ -93,7 +94,7 @@ def argument_facts(parameter: Parameter, argument: Argument, kernel: str) -> Arg
     Raises ArgumentTypeError and ArgumentRangeError where it does not fit the declared type.
     """
     if argument.kind == "descriptor" and parameter.dtype in (None, DESCRIPTOR):
-        return _descriptor_facts(parameter, argument, kernel)
+        return _descriptor_facts(parameter, argument)
     dtype = argument.dtype
     if parameter.dtype is not None:
         dtype = _declared_dtype(parameter, argument, kernel)
@@ -111,17 +112,27 @@ def argument_facts(parameter: Parameter, argument: Argument, kernel: str) -> Arg
     return ArgumentFacts("integer", dtype, divisible, specialize and value == 1)
 
 
-def _descriptor_facts(parameter: Parameter, argument: Argument, kernel: str) -> ArgumentFacts:
+def _descriptor_facts(parameter: Parameter, argument: Argument) -> ArgumentFacts:
     parts: Parts = argument.value
-    free = replace(parameter, dtype=None, descriptor=None)
-    facts = tuple(argument_facts(free, part, kernel) for part in parts.arguments)
+    pointer, *numbers = parts.arguments
+    aligned = parameter.specialize and parameter.specialize_alignment
+    known = ArgumentFacts("array", pointer.dtype, aligned and pointer.value % DIVISOR == 0)
     return ArgumentFacts(
         "descriptor",
         argument.dtype,
-        parts=facts,
+        parts=(known, *_facts_of_numbers(tuple(numbers), parameter.specialize, aligned)),
         block_shape=parts.block_shape,
         padding=parts.padding,
     )
+
+
+@lru_cache(maxsize=4096)
+def _facts_of_numbers(
+    numbers: tuple[Argument, ...], specialize: bool, aligned: bool
+) -> tuple[ArgumentFacts, ...]:
+    """The facts about sizes and strides of a descriptor."""
+    plain = Parameter("", specialize=specialize, specialize_alignment=aligned)
+    return tuple(argument_facts(plain, number, "") for number in numbers)
 
 
 def _declared_dtype(parameter: Parameter, argument: Argument, kernel: str) -> str:

@@ -23,7 +23,8 @@ from .markdown import fenced, paragraphs, table
 
 # The order in which a reader wants the families; others follow.
 _FAMILIES = (
-    "program", "creation", "memory", "descriptor", "shape", "math", "reduce", "dot", "loops", "debug",
+    "program", "creation", "memory", "descriptor", "shape", "math", "reduce", "dot", "loops",
+    "debug",
 )  # fmt: skip
 
 
