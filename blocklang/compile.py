@@ -50,6 +50,7 @@ from blocklang.ir.passes.manager import Pass, PassManager
 from blocklang.ir.passes.map_dot import MapDot
 from blocklang.ir.passes.map_wgmma import MapWgmma
 from blocklang.ir.passes.overlap_dots import OverlapDots
+from blocklang.ir.passes.pipeline_loads import PipelineLoads
 from blocklang.ir.passes.prove_barriers import ProveBarriers
 from blocklang.ir.passes.specialize_warps import SpecializeWarps
 from blocklang.ir.passes.strength_reduction import StrengthReduction
@@ -116,6 +117,7 @@ def overlap(target: GpuTarget) -> list[Pass]:
 def shared_memory(target: GpuTarget) -> list[Pass]:
     """From layouts to explicit shared memory, allocated and ordered."""
     return [
+        *([PipelineLoads()] if target.capability >= 80 else []),  # slots instead of conversions
         LowerConversions(target.capability >= STORE_CAPABILITY),  # buffers, stores and loads
         CommonSubexpressionElimination(),
         DeadCodeElimination(),

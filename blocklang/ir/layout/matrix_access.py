@@ -18,7 +18,14 @@ from itertools import permutations
 from . import gf2
 from .linear import LinearLayout
 from .linear_map import log2
-from .shared import MAX_ACCESS_BITS, bank_conflicts, max_vector, offset_bases, shared_tile
+from .shared import (
+    MAX_ACCESS_BITS,
+    bank_conflicts,
+    max_vector,
+    offset_bases,
+    shared_linear,
+    shared_tile,
+)
 from .swizzle import best_access, optimal_shared
 
 _LANE_BITS = 5
@@ -156,7 +163,10 @@ def _candidates(
     found = [optimal_shared(source, target, element_bits).layout]
     piece = MAX_ACCESS_BITS // element_bits
     for order in permutations(range(len(shape))):
-        if shape[order[0]] < piece or list(order[1:]) != sorted(order[1:], reverse=True):
+        if list(order[1:]) != sorted(order[1:], reverse=True):
+            continue
+        if shape[order[0]] < piece:
+            found.append(shared_linear(shape, order))
             continue
         row = shape[order[0]] * element_bits // 8
         widths = [width for width in (32, 64, 128) if width <= row and len(shape) > 1] or [0]

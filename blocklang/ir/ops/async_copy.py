@@ -10,12 +10,15 @@ which slots differ.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from blocklang.ir.core import Value
+from blocklang.ir.core import Argument, Value
 from blocklang.ir.op import Effect, Op, attribute, operand, output, require
 from blocklang.ir.types import SharedType, Type, element_type, i32, shape_of
 
+from .control import For
 from .memory import MemoryAccess
+from .program import constant_value
 
 
 class AsyncCopy(MemoryAccess, mnemonic="async_copy", effects=Effect.READ | Effect.WRITE_SHARED):
@@ -63,3 +66,39 @@ class NextSlot(Op, mnemonic="next_slot"):
     def check(self) -> None:
         require(self.index.type == i32, "the index is i32")
         require(0 < self.by < self.depth, "by is between 0 and depth")
+
+
+@dataclass(frozen=True)
+class SlotNumber:
+    """A slot's number as (`start` + `steps`) mod depth, where `start` is a number or what a loop
+    carries; that grows by `advance` in each iteration.
+    """
+
+    start: Argument | int
+    steps: int
+    advance: int = 0
+
+
+def slot_number(index: Value) -> SlotNumber | None:
+    """What is known of a slot's number: None for what neither is a number nor a value that a loop
+    carries and only `next_slot` changes.
+    """
+    start, steps = _steps_from(index)
+    known = constant_value(start)
+    if known is not None:
+        return SlotNumber(int(known), steps)
+    if not isinstance(start, Argument) or start.index == 0:
+        return None
+    loop = start.block.region.op if start.block.region is not None else None
+    if not isinstance(loop, For):
+        return None
+    before, advance = _steps_from(start.block.terminator.operands[start.index - 1])
+    return SlotNumber(start, steps, advance) if before is start else None
+
+
+def _steps_from(index: Value) -> tuple[Value, int]:
+    steps = 0
+    while isinstance(index.owner, NextSlot):
+        steps += index.owner.by
+        index = index.owner.index
+    return index, steps

@@ -13,16 +13,20 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from blocklang.ir.analysis.liveness import Interval, live_intervals
-from blocklang.ir.core import Function, Module
+from blocklang.ir.core import Function, Module, Operation, Value
 from blocklang.ir.errors import TooMuchSharedMemory
 from blocklang.ir.location import Location
-from blocklang.ir.ops.asynchronous import MBarrierAlloc
+from blocklang.ir.ops.async_copy import AsyncCopy
+from blocklang.ir.ops.asynchronous import MBarrierAlloc, SharedSlot, SharedView
 from blocklang.ir.ops.shared import SharedAccess, SharedAlloc
+from blocklang.ir.ops.shared_dot import SharedDot
 from blocklang.ir.types import MBarriersType, SharedType
 
 from .manager import Pass
 
 ALIGNMENT = 16
+LINE_ALIGNMENT = 128
+"""Swizzles count on which banks the rows of a slot begin in."""
 TILE_ALIGNMENT = 1024
 """The pattern of the widest swizzle repeats after that many bytes, counted from address 0."""
 LISTED_BUFFERS = 8
@@ -80,20 +84,38 @@ def _bytes(op: Allocation) -> int:
 def _place(function: Function, spare: int) -> None:
     allocations = _allocations(function)
     shares = sum(_bytes(op) + _alignment(op) for op in allocations) > spare
-    lives = live_intervals(function, [op.results[0] for op in allocations])
+    values = {op: _views(op.results[0]) for op in allocations}
+    lives = live_intervals(function, [value for group in values.values() for value in group])
     placed: list[tuple[Allocation, Interval]] = []
     # `sorted` is stable: buffers of one size stay in the order of the text.
     for op in sorted(allocations, key=_bytes, reverse=True):
-        life = lives[op.results[0]] if _is_local(op) else Interval(0, 1 << 62)
+        ends = [lives[value] for value in values[op]]
+        life = Interval(min(each.start for each in ends), max(each.end for each in ends))
+        life = life if _is_local(op) else Interval(0, 1 << 62)
         taken = [other for other, its in placed if not shares or its.interferes(life)]
         op.offset = _lowest_fit(op, taken)
         placed.append((op, life))
 
 
+def _views(buffer: Value) -> list[Value]:
+    """A buffer, its slots, and what sees them under other coordinates."""
+    found = [buffer]
+    for value in found:
+        found += [u.results[0] for u in value.users if isinstance(u, SharedSlot | SharedView)]
+    return found
+
+
+def _users(buffer: Value) -> list[Operation]:
+    users = [user for value in _views(buffer) for user in value.users]
+    return [user for user in users if not isinstance(user, SharedSlot | SharedView)]
+
+
 def _is_local(op: Allocation) -> bool:
-    """Whether only the threads use a buffer, in accesses that are done when the op is."""
-    is_buffer = isinstance(op, SharedAlloc)
-    return is_buffer and all(isinstance(user, SharedAccess) for user in op.results[0].users)
+    """Whether only the threads use a buffer, in accesses that are done when the op is, or, copies,
+    when their loop has waited for them.
+    """
+    local = SharedAccess | SharedDot | AsyncCopy
+    return isinstance(op, SharedAlloc) and all(isinstance(u, local) for u in _users(op.results[0]))
 
 
 def _lowest_fit(op: Allocation, taken: Sequence[Allocation]) -> int:
@@ -113,8 +135,9 @@ def _alignment(op: Allocation) -> int:
         return ALIGNMENT
     if not _is_local(op):
         return TILE_ALIGNMENT
-    users = [user for user in op.results[0].users if isinstance(user, SharedAccess)]
-    return max([ALIGNMENT, *(user.vector * kind.element.bytes for user in users)])
+    users = [user for user in _users(op.results[0]) if isinstance(user, SharedAccess)]
+    least = LINE_ALIGNMENT if kind.depth > 1 else ALIGNMENT
+    return max([least, *(user.vector * kind.element.bytes for user in users)])
 
 
 def _too_much(

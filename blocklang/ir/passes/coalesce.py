@@ -20,10 +20,11 @@ from blocklang.ir.analysis.axis import AxisAnalysis, analyze_axes
 from blocklang.ir.core import Function, Module
 from blocklang.ir.layout import WARP_SIZE, LinearLayout, blocked
 from blocklang.ir.ops.control import For, While
-from blocklang.ir.ops.memory import MemoryAccess
+from blocklang.ir.ops.memory import Load, MemoryAccess
 from blocklang.ir.types import BlockType, element_type
 
 from .manager import Pass
+from .map_dot import feeds_product
 
 MAX_ACCESS_BYTES = 16
 WAVEFRONT_BYTES = 128
@@ -52,10 +53,12 @@ def _choose_layouts(function: Function) -> None:
         for op in function.walk()
         if isinstance(op, MemoryAccess) and isinstance(op.pointer.type, BlockType)
     ]
-    groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[MemoryAccess]] = {}
+    groups: dict[tuple[tuple[int, ...], tuple[int, ...], bool], list[MemoryAccess]] = {}
     for op in accesses:
-        groups.setdefault((_shape(op), _order(op, axes)), []).append(op)
-    for (shape, order), group in groups.items():
+        # Factors of products leave their layout anyway.
+        is_factor = isinstance(op, Load) and feeds_product(op.results[0])
+        groups.setdefault((_shape(op), _order(op, axes), is_factor), []).append(op)
+    for (shape, order, _), group in groups.items():
         usable = [
             (
                 _vector(op, axes, order[0], num_warps),

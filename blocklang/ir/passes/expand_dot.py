@@ -31,7 +31,7 @@ class ExpandDot(Pass):
 
     def _run(self, module: Module) -> None:
         for op in list(module.walk()):
-            if isinstance(op, Dot):
+            if isinstance(op, Dot) and not op.instruction:
                 kinds = [element_type(v.type) for v in (op.a, op.b, op.acc)]
                 left, right, total = (k for k in kinds if isinstance(k, DType))
                 possible = has_mma(left, total, self.capability, self.float8)

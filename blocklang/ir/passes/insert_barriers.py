@@ -2,7 +2,10 @@
 
 Two accesses conflict if they touch a common byte and one of them writes: then a barrier must stand
 between them on every path, around loops too. Only bytes count, so that buffers which share memory
-need no care of their own. Which threads touch a byte is not looked at.
+need no care of their own. Which threads touch a byte is not looked at. Of a buffer with several
+slots it counts which slot: two accesses of one iteration do not meet if their numbers differ, and
+what the loop carries tells which slot of this iteration is which of the next. Asynchronous copies
+count as writes when they start; `prove-barriers` sees to it that they are waited for.
 
 A barrier stands as late as possible, directly before the access that needs it, but before a loop
 rather than inside where what goes before the loop is the only reason. Barriers that turn out to be
@@ -13,11 +16,12 @@ scalars, the same for all threads of a program: all of them reach a barrier, or 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from blocklang.ir.core import Block, Function, Module, Operation
+from blocklang.ir.core import Argument, Block, Function, Module, Value, is_inside
 from blocklang.ir.op import Effect, Op
+from blocklang.ir.ops.async_copy import SlotNumber, slot_number
 from blocklang.ir.ops.asynchronous import SharedSlot, SharedView, WarpSpecialize
 from blocklang.ir.ops.control import If, While
 from blocklang.ir.ops.shared import Barrier, SharedAlloc
@@ -39,15 +43,56 @@ class InsertBarriers(Pass):
             _insert(function)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
+class _Place:
+    """Bytes of shared memory; of a buffer with several slots perhaps those of one, by its number
+    as of the current iteration of the loop that carries it.
+    """
+
+    bytes: range
+    buffer: Value | None = None
+    depth: int = 1
+    slot: SlotNumber | None = None
+
+    def meets(self, other: _Place) -> bool:
+        """Whether both may touch a common byte."""
+        if not (self.bytes.start < other.bytes.stop and other.bytes.start < self.bytes.stop):
+            return False
+        mine, its = self.slot, other.slot
+        if self.buffer is not other.buffer or mine is None or its is None:
+            return True
+        if isinstance(mine.start, int) and isinstance(its.start, int):
+            return (mine.start + mine.steps - its.start - its.steps) % self.depth == 0
+        return mine.start is not its.start or (mine.steps - its.steps) % self.depth == 0
+
+    def after(self, loop: Op, ends: bool) -> _Place:
+        """The same place as seen from the next iteration of `loop`, or from behind the loop."""
+        if self.slot is None or not isinstance(self.slot.start, Argument):
+            return self
+        home = self.slot.start.block.region
+        if home is None or home.op is None:
+            return self
+        if home.op is loop and not ends:
+            steps = (self.slot.steps - self.slot.advance) % self.depth
+            return replace(self, slot=replace(self.slot, steps=steps))
+        inside = any(home.op is loop or is_inside(home.op, region) for region in loop.regions)
+        return replace(self, slot=None) if inside else self
+
+
+@dataclass(frozen=True)
 class _Access:
     op: Op
-    reads: tuple[range, ...]
-    writes: tuple[range, ...]
+    reads: tuple[_Place, ...]
+    writes: tuple[_Place, ...]
 
     def conflicts(self, other: _Access) -> bool:
         touched = self.reads + self.writes
         return _overlap(self.writes, other.reads + other.writes) or _overlap(touched, other.writes)
+
+    def after(self, loop: Op, ends: bool) -> _Access:
+        """See `_Place.after`."""
+        reads = tuple(place.after(loop, ends) for place in self.reads)
+        return _Access(self.op, reads, tuple(place.after(loop, ends) for place in self.writes))
 
 
 @dataclass(eq=False)
@@ -118,26 +163,30 @@ def _items(block: Block) -> list[_Item]:
 
 
 def _access(op: Op) -> _Access:
-    bytes = tuple(_bytes(v.owner) for v in op.operands if isinstance(v.type, SharedType))
-    bytes = bytes or (EVERYTHING,)
-    reads = bytes if Effect.READ_SHARED in op.effects else ()
-    return _Access(op, reads, bytes if Effect.WRITE_SHARED in op.effects else ())
+    places = tuple(_place_of(v) for v in op.operands if isinstance(v.type, SharedType))
+    places = places or (_Place(EVERYTHING),)
+    reads = places if Effect.READ_SHARED in op.effects else ()
+    return _Access(op, reads, places if Effect.WRITE_SHARED in op.effects else ())
 
 
-def _bytes(owner: Operation | Block) -> range:
-    """The bytes of a buffer, or of all slots of one; of one that is handed on, any."""
-    if isinstance(owner, SharedSlot | SharedView):
-        return _bytes(owner.buffer.owner)
+def _place_of(buffer: Value) -> _Place:
+    """The bytes of a buffer, or of a slot; of a buffer that is handed on, any."""
+    slot, owner = None, buffer.owner
+    while isinstance(owner, SharedSlot | SharedView):
+        if isinstance(owner, SharedSlot):
+            slot = slot_number(owner.index)
+        owner = owner.buffer.owner
     if not isinstance(owner, SharedAlloc):
-        return EVERYTHING
+        return _Place(EVERYTHING)
     kind = owner.results[0].type
     assert isinstance(kind, SharedType)
     assert owner.offset >= 0, "allocate-shared runs first"
-    return range(owner.offset, owner.offset + kind.bytes)
+    bytes = range(owner.offset, owner.offset + kind.bytes)
+    return _Place(bytes, owner.results[0], kind.depth, slot)
 
 
-def _overlap(left: tuple[range, ...], right: tuple[range, ...]) -> bool:
-    return any(a.start < b.stop and b.start < a.stop for a in left for b in right)
+def _overlap(left: tuple[_Place, ...], right: tuple[_Place, ...]) -> bool:
+    return any(a.meets(b) for a in left for b in right)
 
 
 # ---------------------------------------------------------------- placing
@@ -169,6 +218,7 @@ def _flow(items: list[_Item], pending: _Pending, place: bool) -> _Pending:
                 if any(a.conflicts(b) for a in exposed for b in pending):
                     pending = _meet(items, item, place)
                 pending = _flow(item.first, pending | end, place)
+                pending = frozenset(each.after(item.op, ends=True) for each in pending)
     return pending
 
 
@@ -184,6 +234,7 @@ def _settle(loop: _Loop, place: bool) -> _Pending:
     end = _NOTHING
     while True:
         again = _flow(loop.rest, _flow(loop.first, end, place), place)
+        again = frozenset(each.after(loop.op, ends=False) for each in again)
         if again == end:
             return end
         end = again

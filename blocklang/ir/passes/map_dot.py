@@ -26,6 +26,9 @@ from blocklang.ir.layout import (
     wgmma_operand_a,
 )
 from blocklang.ir.ops.dot import Dot
+from blocklang.ir.ops.elementwise import Elementwise
+from blocklang.ir.ops.program import Hint
+from blocklang.ir.ops.shape import Broadcast, ConvertLayout, ExpandDims, Permute, Reshape
 from blocklang.ir.types import BlockType, DType, element_type, shape_of
 
 from .manager import Pass
@@ -37,6 +40,9 @@ _LEAST_CAPABILITY = {
     ("f8e4m3", "f32"): 89, ("f8e5m2", "f32"): 89,
 }  # fmt: skip
 """From which capability on elements of two types are multiplied and summed by `mma`."""
+
+
+_MOVES = (ConvertLayout, Elementwise, Hint, Permute, Reshape, Broadcast, ExpandDims)
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,20 @@ def has_mma(element: DType, accumulator: DType, capability: int, float8: bool) -
     if element.is_float8 and not float8:
         return False
     return capability >= _LEAST_CAPABILITY.get((element.name, accumulator.name), 1 << 30)
+
+
+def feeds_product(value: Value) -> bool:
+    """Whether a value becomes a factor of a product by conversions, elementwise ops and moves."""
+    pending, seen = [value], set()
+    while pending:
+        each = pending.pop()
+        for user, index in each.uses:
+            if isinstance(user, Dot) and index < 2:
+                return True
+            if isinstance(user, _MOVES) and user not in seen:
+                seen.add(user)
+                pending += user.results
+    return False
 
 
 def _map_together(dots: Sequence[Dot], function: Function, target: MapDot) -> None:

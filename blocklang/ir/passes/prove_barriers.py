@@ -5,10 +5,13 @@ graph of single steps, with an edge wherever control may go (around loops, past 
 run), and from each access a search follows all paths.
 
 1. Up to the first barrier on a path, no access is reached that touches a common byte if one of the
-   two writes.
+   two writes. From an asynchronous copy, the first barrier behind a wait for its group.
 2. From a store to one buffer no load of another one that shares bytes with it is reached without a
    store to the loaded buffer between: nobody reads what is left of another buffer.
 3. Every buffer has its place, inside what the function asks for.
+
+Slots of one buffer have no common byte if their numbers differ. A search knows how often it has
+gone around the loop that carries a slot's number, and so which slot the number means.
 
 All three say that the compiler is wrong, not the kernel.
 """
@@ -16,14 +19,16 @@ All three say that the compiler is wrong, not the kernel.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from blocklang.ir.core import Block, Function, Module, Value
 from blocklang.ir.errors import UnorderedSharedMemory
 from blocklang.ir.op import Effect, IRError, Op
+from blocklang.ir.ops.async_copy import AsyncCommit, AsyncCopy, AsyncWait, slot_number
 from blocklang.ir.ops.asynchronous import SharedSlot, SharedView, WarpSpecialize
-from blocklang.ir.ops.control import If, While
+from blocklang.ir.ops.control import For, If, While
+from blocklang.ir.ops.program import constant_value
 from blocklang.ir.ops.shared import SharedAlloc
 from blocklang.ir.types import SharedType
 
@@ -48,48 +53,51 @@ class ProveBarriers(Pass):
 
 @dataclass(eq=False)
 class _Step:
-    """A point that control passes, with an op or for joining paths only."""
+    """A point that control passes, with an op or for joining paths only, inside of some loops."""
 
     op: Op | None
+    loops: tuple[For, ...] = ()
     next: list[_Step] = field(default_factory=list)
 
 
 def _steps(function: Function) -> list[_Step]:
     steps: list[_Step] = []
-    _thread(function.block, _new(steps, None), steps)
+    _thread(function.block, _new(steps, None, ()), steps, ())
     return steps
 
 
-def _new(steps: list[_Step], op: Op | None, *before: _Step) -> _Step:
-    step = _Step(op)
+def _new(steps: list[_Step], op: Op | None, loops: tuple[For, ...], *before: _Step) -> _Step:
+    step = _Step(op, loops)
     steps.append(step)
     for each in before:
         each.next.append(step)
     return step
 
 
-def _thread(block: Block, start: _Step, steps: list[_Step]) -> _Step:
-    """Append the steps of a block behind `start`; the last one."""
+def _thread(block: Block, start: _Step, steps: list[_Step], loops: tuple[For, ...]) -> _Step:
+    """Append the steps of a block inside `loops` behind `start`; the last one."""
     here = start
     for op in block.ops:
         assert isinstance(op, Op)
-        if not op.regions and not op.effects & _RELEVANT:
+        is_group = isinstance(op, AsyncCommit | AsyncWait)
+        if not op.regions and not is_group and not op.effects & _RELEVANT:
             continue
-        here = _new(steps, op, here)
+        here = _new(steps, op, loops, here)
         if isinstance(op, If):
-            ends = [_thread(region.block, here, steps) for region in op.regions]
-            here = _new(steps, None, *ends)
+            ends = [_thread(region.block, here, steps, loops) for region in op.regions]
+            here = _new(steps, None, loops, *ends)
         elif isinstance(op, While):
-            tested = _thread(op.before.block, here, steps)
-            _thread(op.body.block, tested, steps).next.append(here)
+            tested = _thread(op.before.block, here, steps, loops)
+            _thread(op.body.block, tested, steps, loops).next.append(here)
             here = tested
         elif isinstance(op, WarpSpecialize):
             # The producer touches nothing but rings, of which `prove_rings` takes care.
-            here = _thread(op.consumer.block, here, steps)
+            here = _thread(op.consumer.block, here, steps, loops)
         else:
             # Each region may run any number of times, or never.
+            inside = (*loops, op) if isinstance(op, For) else loops
             for region in op.regions:
-                _thread(region.block, here, steps).next.append(here)
+                _thread(region.block, here, steps, inside).next.append(here)
     return here
 
 
@@ -111,14 +119,109 @@ def _search(start: _Step, stops: Callable[[Op], bool]) -> list[Op]:
     return found
 
 
+@dataclass(frozen=True)
+class _Turns:
+    """How often a path has come back to the head of `loop`, modulo the depth of a buffer, since it
+    began inside the loop (`is_inside`) or since it entered it.
+    """
+
+    loop: For
+    count: int
+    is_inside: bool
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a path from an access knows: its turns, groups of copies closed since, and whether the
+    access is done.
+    """
+
+    turns: _Turns | None
+    groups: int
+    done: bool
+
+
+_MOST_GROUPS = 64
+
+
+def _unordered_with(start: _Step, op: Op) -> list[tuple[Op, _Turns | None]]:
+    """The ops on all paths from the access `op` up to the first barrier behind its end, with the
+    turns that the path has made.
+    """
+    depth = max((b.type.depth for b in _buffers(op) if isinstance(b.type, SharedType)), default=1)
+    turns = _Turns(start.loops[-1], 0, True) if start.loops else None
+    first = _State(turns, 0, not isinstance(op, AsyncCopy))
+    found: list[tuple[Op, _Turns | None]] = []
+    seen: set[tuple[_Step, _State]] = set()
+    pending = [(after, _moved(start, after, first, depth)) for after in start.next]
+    while pending:
+        step, state = pending.pop()
+        if (step, state) in seen:
+            continue
+        seen.add((step, state))
+        if step.op is not None:
+            if Effect.SYNCHRONIZE in step.op.effects and state.done:
+                continue
+            found.append((step.op, state.turns))
+            state = _passed(step.op, state)
+        pending += [(after, _moved(step, after, state, depth)) for after in step.next]
+    return found
+
+
+def _passed(op: Op, state: _State) -> _State:
+    """Behind `op`, which may close a group or wait for some."""
+    if isinstance(op, AsyncCommit):
+        return replace(state, groups=min(state.groups + 1, _MOST_GROUPS))
+    if isinstance(op, AsyncWait) and state.groups > op.groups:
+        return replace(state, done=True)
+    return state
+
+
+def _moved(step: _Step, after: _Step, state: _State, depth: int) -> _State:
+    """On the way from one step to the next, which may enter, repeat or leave a loop."""
+    turns = state.turns
+    if turns is not None and after.op is turns.loop:
+        turns = replace(turns, count=(turns.count + 1) % depth)
+    elif turns is not None and turns.loop not in after.loops:
+        turns = None
+    entered = [loop for loop in after.loops if loop not in step.loops]
+    if entered and step.op is entered[-1] and (turns is None or turns.loop is not step.op):
+        turns = _Turns(entered[-1], 0, False)
+    return replace(state, turns=turns)
+
+
+def _same_slot(first: Value, second: Value, turns: _Turns | None) -> bool:
+    """Whether two slots (or buffers) may be one, after `turns` from the one to the other."""
+    if not (isinstance(first.owner, SharedSlot) and isinstance(second.owner, SharedSlot)):
+        return True
+    kind = _allocated(first).type
+    mine, its = slot_number(first.owner.index), slot_number(second.owner.index)
+    if _allocated(first) is not _allocated(second) or mine is None or its is None:
+        return True
+    assert isinstance(kind, SharedType)
+    if isinstance(its.start, int):
+        if not isinstance(mine.start, int):
+            return True
+        return (mine.start + mine.steps - its.start - its.steps) % kind.depth == 0
+    if turns is None or turns.loop.body.block is not its.start.block:
+        return True
+    advanced = its.steps + its.advance * turns.count
+    if mine.start is its.start and turns.is_inside:
+        return (mine.steps - advanced) % kind.depth == 0
+    begin = constant_value(turns.loop.initial[its.start.index - 1])
+    if turns.is_inside or begin is None or not isinstance(mine.start, int):
+        return True
+    return (mine.start + mine.steps - int(begin) - advanced) % kind.depth == 0
+
+
 def _touches_shared(op: Op) -> bool:
     return bool(op.effects & (Effect.READ_SHARED | Effect.WRITE_SHARED))
 
 
 def _prove(step: _Step, op: Op) -> None:
-    for later in _search(step, lambda other: Effect.SYNCHRONIZE in other.effects):
+    for later, turns in _unordered_with(step, op):
         if _touches_shared(later) and Effect.WRITE_SHARED in op.effects | later.effects:
-            common = _common_bytes(op, later)
+            common = _common_bytes(op, later, turns)
             if common:
                 raise _unordered(op, later, common)
     if Effect.WRITE_SHARED not in op.effects:
@@ -144,6 +247,17 @@ def _prove_kept(step: _Step, written: Value) -> None:
         for op in _search(step, restores):
             if Effect.READ_SHARED in op.effects and rival in _buffers(op):
                 raise IRError(f"%{rival.name} is overwritten by %{written.name} before it is read")
+
+
+def _operands(op: Op) -> list[Value]:
+    """The buffers and slots among the operands, without views."""
+    found = []
+    for value in op.operands:
+        while isinstance(value.owner, SharedView):
+            value = value.owner.buffer
+        if isinstance(value.type, SharedType):
+            found.append(value)
+    return found
 
 
 def _buffers(op: Op) -> list[Value]:
@@ -184,10 +298,11 @@ def _bytes(buffer: Value) -> _Bytes:
     return _Bytes(op.offset, op.offset + buffer.type.bytes)
 
 
-def _common_bytes(first: Op, second: Op) -> _Bytes | None:
-    for left in map(_bytes, _buffers(first)):
-        for right in map(_bytes, _buffers(second)):
-            if (common := left & right) is not None:
+def _common_bytes(first: Op, second: Op, turns: _Turns | None) -> _Bytes | None:
+    for left in _operands(first):
+        for right in _operands(second):
+            common = _bytes(_allocated(left)) & _bytes(_allocated(right))
+            if common is not None and _same_slot(left, right, turns):
                 return common
     unnamed = not _buffers(first) or not _buffers(second)
     return _ANY if unnamed else None

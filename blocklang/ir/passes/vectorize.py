@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from blocklang.ir.analysis.axis import AxisAnalysis, analyze_axes
 from blocklang.ir.core import Module
+from blocklang.ir.ops.async_copy import AsyncCopy
 from blocklang.ir.ops.memory import AtomicRMW, MemoryAccess
 from blocklang.ir.types import BlockType, element_type
 
@@ -29,7 +30,8 @@ class Vectorize(Pass):
         for function in module.functions.values():
             axes = analyze_axes(function)
             for op in function.walk():
-                if isinstance(op, MemoryAccess) and not isinstance(op, AtomicRMW):
+                # Atomics go one by one; asynchronous copies have been cut to their buffers.
+                if isinstance(op, MemoryAccess) and not isinstance(op, AtomicRMW | AsyncCopy):
                     op.vector = vector_width(op, axes)
 
 
