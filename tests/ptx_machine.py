@@ -120,7 +120,9 @@ class Machine:
 
     def address(self, operand: str) -> Array:
         """The address that `[base+offset]` names, in every thread."""
-        base, offset = re.fullmatch(rf"\[({WORD})(?:\+(-?\d+))?\]", operand).groups()  # type: ignore[union-attr]
+        found = re.fullmatch(rf"\[({WORD})(?:\+(-?\d+))?\]", operand)
+        assert found, operand
+        base, offset = found.groups()
         kind = "u64" if base.startswith("%rd") else "u32"
         return self.read(base, kind).astype(np.int64) + int(offset or 0)
 
