@@ -23,8 +23,9 @@ from .builtins import BUILTINS
 from .builtins.math import PropagateNan
 from .builtins.python import PYTHON, TEXT_FUNCTIONS
 from .constexpr import constexpr
+from .descriptors import Descriptor
 from .errors.names import MaybeUnassigned, UnknownAttribute, UnknownName, UnusableValue
-from .values import Tensor, Unset, compiled_function, describe, is_language_function
+from .values import Aggregate, Tensor, Unset, compiled_function, describe, is_language_function
 
 PYTHON_NAMES: dict[str, Any] = {
     key.__name__: key for key in PYTHON if getattr(key, "__module__", "") == "builtins"
@@ -132,7 +133,7 @@ def is_usable(value: Any) -> bool:
         return True
     if isinstance(value, DType | PointerType | BlockType | ModuleType | enum.Enum | Tensor):
         return True
-    if isinstance(value, type) and (issubclass(value, enum.Enum | Tensor)):
+    if isinstance(value, type) and issubclass(value, enum.Enum | Tensor | Aggregate):
         return True
     if is_language_function(value) or compiled_function(value) is not None:
         return True
@@ -145,6 +146,7 @@ def is_usable(value: Any) -> bool:
 LANGUAGE_TYPES: dict[str, Any] = {
     "constexpr": constexpr,
     "tensor": Tensor,
+    "tensor_descriptor": Descriptor,
     "PropagateNan": PropagateNan,
     **DTYPES,
     **{dtype.language_name: dtype for dtype in DTYPES.values()},

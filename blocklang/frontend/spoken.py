@@ -22,6 +22,9 @@ from .constexpr import constexpr
 from .scope import LANGUAGE_TYPES, PYTHON_NAMES
 from .values import compiled_function
 
+CLASSES = ("constexpr", "tensor", "tensor_descriptor")
+"""Classes of the language by name."""
+
 Reference = Callable[[syntax.Function], str | None]
 """The name of a function in the text; None where it cannot be part of it."""
 
@@ -90,5 +93,5 @@ def is_default(node: syntax.Expression) -> bool:
     if isinstance(node, syntax.Tuple):
         return all(map(is_default, node.items))
     is_language = isinstance(node, syntax.Name) and node.name in {**BUILTINS, **PYTHON_NAMES}
-    is_class = isinstance(node, syntax.Name) and node.name in ("constexpr", "tensor")
+    is_class = isinstance(node, syntax.Name) and node.name in CLASSES
     return not (isinstance(node, syntax.Attribute) or is_language or is_class)

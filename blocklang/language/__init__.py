@@ -2,7 +2,7 @@
 
 Functions of the language work inside kernels only; each has its documentation (`help(bl.load)`).
 They come from the registry of `blocklang.frontend.builtins`; this module only gives them their
-public names, with the dtypes, `constexpr` and `tensor`.
+public names, with the dtypes, `constexpr`, `tensor` and `tensor_descriptor`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from blocklang import host
 from blocklang.frontend.builtins import BUILTINS, python
 from blocklang.frontend.builtins.math import PropagateNan
 from blocklang.frontend.constexpr import constexpr
+from blocklang.frontend.descriptors import Descriptor as tensor_descriptor
 from blocklang.frontend.values import Tensor as tensor
 from blocklang.ir.types import DTYPES, PointerType
 
@@ -52,4 +53,5 @@ __all__ = [
     "next_power_of_2",
     "pointer_type",
     "tensor",
+    "tensor_descriptor",
 ]

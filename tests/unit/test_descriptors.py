@@ -210,6 +210,35 @@ def by_function(x, y, n):
     )
 
 
+@blocklang.jit
+def described(value, n):
+    """As kernels are written that take descriptors and pointers alike."""
+    if isinstance(value, bl.tensor_descriptor):
+        return value
+    return bl.make_tensor_descriptor(value, [n], [1], [16])
+
+
+@blocklang.jit
+def either(x, y, n):
+    bl.static_assert(not isinstance(described(x, n), bl.constexpr))
+    described(y, n).store([0], described(x, n).load([0]))
+
+
+def test_descriptors_have_a_type() -> None:
+    x = array(20)
+    for wrap in (lambda a: a, lambda a: TensorDescriptor.from_tensor(a, [16])):
+        y = np.zeros(20, np.float32)
+        either[(1,)](wrap(x), wrap(y), 20)
+        np.testing.assert_array_equal(y[:16], x[:16])
+    text = """
+kernel k(x: tensordesc<f32[16]>):
+    if isinstance(x, tensor_descriptor):
+        x.store([0], 1)
+"""
+    kernels(text)["k"][(1,)](x)
+    assert (x[:16] == 1).all()
+
+
 def test_functions_take_and_return_descriptors() -> None:
     x, y = array(40), np.zeros(40, np.float32)
     by_function[(3,)](x, y, 40)

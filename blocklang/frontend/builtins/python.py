@@ -13,7 +13,7 @@ from typing import Any
 from blocklang.frontend.constexpr import constexpr, static_value, text
 from blocklang.frontend.errors.operations import NotIterable
 from blocklang.frontend.errors.types import CompileTimeOperation
-from blocklang.frontend.values import Range, Tensor, describe, leaves
+from blocklang.frontend.values import Aggregate, Range, Tensor, describe, leaves
 
 from .debug import device_print
 from .loops import range_
@@ -141,7 +141,7 @@ def iterate(value: Any) -> tuple[Any, ...]:
 def _isinstance(value: Any, classes: Any) -> bool:
     for cls in classes if isinstance(classes, tuple) else (classes,):
         if cls is constexpr:
-            if not isinstance(value, Tensor):
+            if not isinstance(value, Tensor | Aggregate):
                 return True
         elif isinstance(cls, type) and isinstance(value, cls):
             return True
