@@ -16,6 +16,7 @@ from blocklang.ir.location import Location
 from blocklang.ir.op import Op
 from blocklang.ir.ops import elementwise as ops
 from blocklang.ir.ops.control import For, If, Yield
+from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.memory import AtomicRMW, Load, Store
 from blocklang.ir.ops.shape import Broadcast, ExpandDims, Permute, Reshape
 from blocklang.ir.types import (
@@ -26,6 +27,8 @@ from blocklang.ir.types import (
     Type,
     block_or_scalar,
     element_type,
+    f8e4m3,
+    f8e5m2,
     f16,
     f32,
     i1,
@@ -64,7 +67,7 @@ class Author:
             self.constant, self.constant, self.arithmetic, self.arithmetic, self.arithmetic,
             self.division, self.shift, self.unary, self.unary, self.compare, self.compare,
             self.select, self.cast, self.cast, self.splat, self.splat, self.rearrange, self.load,
-            self.store, self.atomic, self.branch, self.loop,
+            self.product, self.store, self.atomic, self.branch, self.loop,
         ]  # fmt: skip
 
     def module(self) -> Module:
@@ -218,6 +221,25 @@ class Author:
             return
         flat = BlockType((wide.size,), element)
         self.insert(Reshape(shaped, loc=PLACE, result_types=[flat]))
+
+    def product(self) -> None:
+        """A column times a row, exactly: of 8-bit integers added to others, or of 8-bit floats."""
+        value = self.pick(lambda v: shape_of(v.type) == (SIZE,) and v.type.element in KINDS)
+        if value is None:
+            return
+        is_integer = element_type(value.type).is_integer
+        kinds = [i8] if is_integer else [f8e4m3, f8e5m2]
+        factors = []
+        for axis in (1, 0):
+            type = BlockType((SIZE,), self.random.choice(kinds))
+            narrow = self.insert(ops.Cast(value, loc=PLACE, result_types=[type]))
+            factors.append(self.insert(ExpandDims(narrow, axis, loc=PLACE)))
+        total = BlockType((SIZE, SIZE), i32 if is_integer else f32)
+        made = self.insert(Dot(*factors, self.constant_of(total, 0), loc=PLACE))
+        if is_integer:
+            both = [made, self.pick_like(made)]
+            self.random.shuffle(both)
+            self.insert(ops.Add(*both, loc=PLACE))
 
     def pointers(self) -> Value:
         """Pointers to the four elements of the memory, or to the first."""

@@ -1,8 +1,8 @@
 """Memory: loads and stores of one chunk, in global memory and in buffers.
 
 Adjacent elements are one vector access, also where only the run shows that they are adjacent;
-whatever else is a gather or scatter, or one access for a chunk whose addresses are all equal. Nothing is read or written where the mask fails. Addresses need
-no alignment.
+whatever else is a gather or scatter, or one access for a chunk whose addresses are all equal.
+Nothing is read or written where the mask fails. Addresses need no alignment.
 """
 
 from __future__ import annotations
