@@ -8,6 +8,7 @@ import numpy
 import pytest
 
 from blocklang.codegen.cpu import cpu_target, host_target
+from blocklang.codegen.cpu.host import assembly
 from blocklang.ir.parser import parse
 from blocklang.ir.products import matrix_product, round_to_tf32
 from blocklang.ir.types import DTYPES
@@ -365,6 +366,13 @@ kernel @seven(%a: ptr<f32>, %b: ptr<f32>, %out: ptr<f32>) {
 def test_sizes_that_are_no_powers_of_two() -> None:
     out = numpy.zeros(147, numpy.float32)
     check(parse(SEVEN), sample((15,), "f32"), sample((245,), "f32", 1), out, absolute=1e-5)
+
+
+def test_code_for_arm() -> None:
+    module = lower(PRODUCT.format(left="bf16", right="bf16", sum="f32", precision="tf32"),
+                   M=32, N=64, K=16, ADDS=False)  # fmt: skip
+    target = cpu_target("aarch64-unknown-linux-gnu")
+    assert "fmla" in assembly(compile_module(module, target).llvm, target)
 
 
 @pytest.mark.skipif(not host_target().triple.startswith("x86_64"), reason="options of x86-64")

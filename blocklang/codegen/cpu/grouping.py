@@ -279,7 +279,9 @@ class Grouping:
         if effects & ~Effect.READ:
             self._pin(op)
         for value in _free_blocks(op):
-            if not self.context.costs.may_cross(value) or any(map(_reads_buffer, value.users)):
+            if any(isinstance(user, Dot) for user in value.users):
+                self._factor(value)
+            elif not self.context.costs.may_cross(value) or any(map(_reads_buffer, value.users)):
                 self._keep(value)
             else:
                 for part in dict.fromkeys(self.context.costs.dear_parts(value)):
@@ -302,8 +304,7 @@ class Grouping:
 
 def _reads_buffer(user: Operation) -> bool:
     """Whether an op takes its operands from buffers only."""
-    is_kept = isinstance(user, Reshape) and not is_inline(user)
-    return is_kept or isinstance(user, DevicePrint | Dot)
+    return isinstance(user, DevicePrint) or (isinstance(user, Reshape) and not is_inline(user))
 
 
 def _initial(op: Op) -> tuple[Value, ...]:
