@@ -10,7 +10,8 @@ From there
 2. what is cheap to compute anywhere (constants, ranges, broadcasts, arithmetic on only such values)
    decides nothing: it is *lazy*, and made again in each layout in which it is wanted;
 3. a loop that carries only lazy values takes the layout in which its first anchor wants them;
-4. a store of few elements takes the layout in which its value is already;
+4. a store of few elements takes the layout in which its value is already, and a load of few
+   elements the one in which its first user wants them;
 5. a value that is wanted in another layout than its own is converted, once, where it is defined;
    of an operand of a product that was computed elementwise from what was loaded, the loaded blocks
    are converted instead, since these may be copied ahead of time.
@@ -45,6 +46,11 @@ are.
 
 MAX_STORES = 4
 """How many stores a thread may do to spare a conversion."""
+
+MAX_LOADS = 32
+"""How many elements a thread may load to spare a conversion: the first-level cache has those that
+other threads load too.
+"""
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,9 @@ class _Assignment:
         self.decide_block(self.function.block)
         while self.settle_lazy_carried():
             self.decide_block(self.function.block)
+        for op in self.function.walk():
+            if isinstance(op, Load):
+                self.spare_conversion_of_load(op)
         for value, layout in self.decided.items():
             assert isinstance(value.type, BlockType)
             value.type = replace(value.type, layout=layout)
@@ -263,6 +272,22 @@ class _Assignment:
             and not any(v in self.decided for v in others)
         ):
             op.layout = own
+
+    def spare_conversion_of_load(self, op: Load) -> None:
+        """Let a load of fewer elements than there are threads, such as a number for each row or
+        column of a product, take the layout in which it is wanted: no barrier in a loop.
+        """
+        block = op.results[0].type
+        if not isinstance(block, BlockType) or block.size >= WARP_SIZE * self.num_warps:
+            return
+        others = [v for v in op.operands if isinstance(v.type, BlockType)]
+        layout = self.wanted(op.results[0])
+        if (
+            layout is not None
+            and layout.in_size("register") <= MAX_LOADS
+            and not any(v in self.decided for v in others)
+        ):
+            op.layout = self.decided[op.results[0]] = layout
 
     # ------------------------------------------------------------ 5. rewriting
 
