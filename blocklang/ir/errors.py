@@ -39,3 +39,16 @@ class UnorderedSharedMemory(IrFamily, code="BL803"):
     message = "{bytes} of shared memory are {first}, then {second} without a barrier"
     help = "this is a mistake in the compiler: please report it with the kernel"
     example = "shared_store %a, %x; shared_load %a  # no barrier between"
+
+
+class UnorderedAsyncMemory(IrFamily, code="BL804"):
+    """The proof of what runs beside the threads of a kernel has failed: copies by the tensor memory
+    accelerator, products of warpgroups, and the barriers between them.
+
+    It is a defect of blocklang, not of the kernel. Nothing is compiled rather than something that
+    may go wrong, or hang, on hardware.
+    """
+
+    message = "{problem}"
+    help = "this is a mistake in the compiler: please report it with the kernel"
+    example = "mbarrier_wait %full, %i, %phase  # with the phase of the slot before"
