@@ -243,6 +243,14 @@ def _(m: Machine, opcode: str, operands: list[str], mask: Array) -> None:
     m.write(operands[0], value << (bits - start - length) >> (bits - length), mask)
 
 
+@handles("bfi")
+def _(m: Machine, opcode: str, operands: list[str], mask: Array) -> None:
+    kind = opcode.split(".")[-1].replace("b", "u")
+    piece, base = m.read(operands[1], kind), m.read(operands[2], kind)
+    field = piece.dtype.type((1 << int(operands[4])) - 1) << piece.dtype.type(int(operands[3]))
+    m.write(operands[0], base & ~field | piece << piece.dtype.type(int(operands[3])) & field, mask)
+
+
 @handles("shl", "shr")
 def _(m: Machine, opcode: str, operands: list[str], mask: Array) -> None:
     name, kind = opcode.split(".")
@@ -310,7 +318,9 @@ def _(m: Machine, opcode: str, operands: list[str], mask: Array) -> None:
             high, low = (v.astype(KINDS[target[:-2]]).view(np.uint16) for v in values)
             m.write(operands[0], high.astype(np.uint32) << np.uint32(16) | low, mask)
         else:
-            m.write(operands[0], values[0].astype(KINDS[target]), mask)
+            value = values[0].astype(KINDS[target])
+            # A register that is wider than the type has its sign.
+            m.write(operands[0], value.astype(np.int64) if target[0] == "s" else value, mask)
 
 
 def round_tf32(value: Array) -> Array:
@@ -329,7 +339,9 @@ def _(m: Machine, opcode: str, operands: list[str], mask: Array) -> None:
     if parts[1] == "param":
         index = int(re.search(r"param_(\d+)", operands[1])[1])  # type: ignore[index]
         value = m.parameters[index]
-        m.write(operands[0], np.full(m.threads, value).astype(np.int64), mask)
+        single = isinstance(value, float)
+        bits = np.full(m.threads, value, np.float32 if single else np.int64)
+        m.write(operands[0], bits, mask)
         return
     targets = members(operands[0])
     size = np.dtype(KINDS[kind]).itemsize
