@@ -297,6 +297,38 @@ def test_ranks(rank: int, i: int) -> None:
     np.testing.assert_array_equal(y, expected)
 
 
+MULTIPLY = """
+kernel multiply(
+    a: tensordesc<f16[16, 32]>, b: *f16, c: tensordesc<f32[16, 16]>, n: i32, k: i32, stride: i32
+):
+    i, j = program_id(0) * 16, program_id(1) * 16
+    columns = make_block_ptr(b, [k, n], [1, stride], [0, j], [32, 16], order=[0, 1])
+    total = zeros([16, 16], f32)
+    for l in range(0, k, 32):
+        total = dot(a.load([i, l]), load(columns, boundary_check=[0, 1]), total)
+        columns = advance(columns, [32, 0])
+    c.store([i, j], total)
+"""
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(16, 16, 32), (17, 33, 100), (1, 5, 0)])
+def test_matrix_product(m: int, n: int, k: int) -> None:
+    a, b = array(m, k, dtype=np.float16), array(n, k, dtype=np.float16)
+    c = np.ones((m, n), np.float32)
+    grid = blocklang.cdiv(m, 16), blocklang.cdiv(n, 16)
+    kernels(MULTIPLY)["multiply"][grid](a, b, c, n, k, k)
+    np.testing.assert_allclose(c, a.astype(np.float32) @ b.T.astype(np.float32), rtol=1e-5)
+
+
+def test_numbers_that_do_not_fit() -> None:
+    source = """
+kernel k(x: *f32, n: i32):
+    d = make_tensor_descriptor(x, [2147483648], [1], [16])
+"""
+    with pytest.raises(blocklang.CompileError, match="2147483648 does not fit"):
+        kernels(source)["k"].compile()
+
+
 # ---------------------------------------------------------------- descriptors of the host
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from blocklang.frontend import emission
 from blocklang.frontend.constexpr import Static
-from blocklang.frontend.conversion import cast, tensor
+from blocklang.frontend.conversion import cast, tensor, weak
 from blocklang.frontend.descriptors import BlockPointer, Descriptor
 from blocklang.frontend.errors.descriptors import (
     DescriptorRank,
@@ -26,7 +26,7 @@ from blocklang.frontend.errors.operations import (
 from blocklang.frontend.errors.types import WrongArgumentType
 from blocklang.frontend.operators import binary
 from blocklang.frontend.shapes import broadcast_to, check_sizes
-from blocklang.frontend.values import Tensor, describe, element_text, is_number, known
+from blocklang.frontend.values import Tensor, describe, element_text, is_number
 from blocklang.ir.ops.descriptor import DescriptorLoad, DescriptorReduce, DescriptorStore
 from blocklang.ir.types import DType, PointerType, i1, i32, i64
 
@@ -289,7 +289,9 @@ def _scalar(argument: str, value: Any, dtype: DType) -> Tensor:
             found=describe(value),
             instead="the whole block has one place; give the coordinates of its first element",
         )
-    return known(value, dtype) if is_number(value) else cast(found, dtype)
+    # A variable that holds a number counts as one.
+    number = value if is_number(value) else found.known
+    return cast(found, dtype) if number is None else weak(number, dtype)
 
 
 def _padding(descriptor: Descriptor, option: Any) -> str:

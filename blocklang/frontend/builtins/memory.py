@@ -107,7 +107,10 @@ def load(
 
     Example: `x = bl.load(x_pointer + offsets, mask=offsets < n, other=0.0)`
     """
+    cache = _option("cache_modifier", "cache modifier of a load", LOAD_CACHE, cache_modifier)
+    eviction = _option("eviction_policy", "eviction policy", EVICTION, eviction_policy)
     if isinstance(pointer, BlockPointer):
+        # Hints about caches are for pointers: where the block is copied as a whole, there are none.
         _no_masks(mask=mask, other=other)
         return load_block_pointer(pointer, boundary_check, padding_option)
     _no_block_pointers(boundary_check, padding_option)
@@ -136,8 +139,8 @@ def load(
             emission.ir(place),
             mask=None if condition is None else emission.ir(condition),
             other=None if filler is None else emission.ir(filler),
-            cache=_option("cache_modifier", "cache modifier of a load", LOAD_CACHE, cache_modifier),
-            eviction=_option("eviction_policy", "eviction policy", EVICTION, eviction_policy),
+            cache=cache,
+            eviction=eviction,
             volatile=bool(volatile),
             loc=emission.location(),
         )
@@ -165,6 +168,8 @@ def store(
 
     Example: `bl.store(y_pointer + offsets, x * 2, mask=offsets < n)`
     """
+    cache = _option("cache_modifier", "cache modifier of a store", STORE_CACHE, cache_modifier)
+    eviction = _option("eviction_policy", "eviction policy", EVICTION, eviction_policy)
     if isinstance(pointer, BlockPointer):
         _no_masks(mask=mask)
         store_block_pointer(pointer, value, boundary_check)
@@ -190,10 +195,8 @@ def store(
             emission.ir(place),
             value=emission.ir(number),
             mask=None if condition is None else emission.ir(condition),
-            cache=_option(
-                "cache_modifier", "cache modifier of a store", STORE_CACHE, cache_modifier
-            ),
-            eviction=_option("eviction_policy", "eviction policy", EVICTION, eviction_policy),
+            cache=cache,
+            eviction=eviction,
             loc=emission.location(),
         )
     )

@@ -187,3 +187,29 @@ def test_without_a_gpu(blc, monkeypatch):
 
 def test_bfloat16_is_what_numpy_calls_it():
     assert run.dtype_text(np.zeros(1, bf16.numpy)) == "bf16"
+
+
+def test_arrays_for_tensor_descriptors(blc):
+    blc.write(
+        "double.bl",
+        "kernel double(x: tensordesc<f32[64]>, y: tensordesc<f32[64]>):\n"
+        "    i = program_id(0) * 64\n"
+        "    y.store([i], x.load([i]) * 2)\n",
+    )
+    words = ("run", "double.bl", "x=arange:100", "y=zeros:x", "--grid", "2", "--save", "y=y.npy")
+    outcome = blc(*words)
+    np.testing.assert_array_equal(np.load("y.npy"), np.arange(100) * 2.0)
+    assert [line.split()[2] for line in outcome.out.splitlines()[-2:]] == ["read", "written"]
+
+
+def test_signatures_with_tensor_descriptors(blc):
+    blc.write(
+        "copy.py",
+        "import blocklang\n\n\n@blocklang.jit\ndef copy(x, y, i):\n"
+        "    y.store([i, 0], x.load([i, 0]))\n",
+    )
+    described = "tensordesc<fp32[16, 64]>"
+    types = f"x={described}:16, y={described},i=i32"
+    text = blc("copy.py", "--target", "sm_80", "--signature", types, "--emit", "header").out
+    assert "int64_t x_stride_0; /* i64; divisible by 16 */" in text
+    assert "int64_t y_stride_0; /* i64 */" in text
