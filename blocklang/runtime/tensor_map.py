@@ -125,8 +125,10 @@ def encode(
     """
     _check(pointer, shape, strides, element, axes)
     driver = cuda.driver()
-    sizes = [max(shape[axis], 1) for axis in reversed(axes)]
+    sizes = [shape[axis] for axis in reversed(axes)]
     steps = [strides[axis] * element.bytes for axis in reversed(axes)][1:]
+    if 0 in sizes:
+        pointer, sizes, steps = _nothing(padding), [1] * len(axes), [16] * (len(axes) - 1)
     made = cuda.call(
         "cuTensorMapEncodeTiled",
         _enumerator("CUtensorMapDataType", f"DATA_TYPE_{_ELEMENTS.get(element.name, 'UINT8')}"),
@@ -145,6 +147,16 @@ def encode(
         ),
     )
     return _aligned(ctypes.string_at(int(made.getPtr()), MAP_BYTES))
+
+
+def _nothing(padding: str) -> int:
+    """The address of memory that stands for an empty tensor, which has none that may be read.
+
+    A map has at least one element: it has the value of what is outside.
+    """
+    address = int(cuda.call("cuMemAlloc", 16))
+    cuda.call("cuMemsetD8", address, 255 if padding == "nan" else 0, 16)
+    return address
 
 
 def _enumerator(enumeration: str, name: str) -> Any:

@@ -147,6 +147,16 @@ def test_axes_in_another_order(driver: Any) -> None:
     assert driver.cuTensorMapEncodeTiled.calls[1][0].endswith("UINT8")
 
 
+def test_an_empty_tensor_has_memory_of_its_own(driver: Any) -> None:
+    filled: list[Any] = []
+    driver.cuMemAlloc = lambda size: (0, 65536)
+    driver.cuMemsetD8 = lambda *arguments: (filled.append(arguments), (0,))[1]
+    tensor_map.encode(0, (5, 0), (16, 1), f32, (0, 1), (8, 8), 0, "nan")
+    (call,) = driver.cuTensorMapEncodeTiled.calls
+    assert call[2:5] == [65536, [1, 1], [16]]
+    assert filled == [(65536, 255, 16)]
+
+
 @pytest.mark.parametrize(
     ("pointer", "shape", "strides", "text"),
     [
