@@ -21,6 +21,7 @@ from benchmarks import triton_rows
 from benchmarks.record import Results, gpu_milliseconds, parser
 from blocklang import cdiv, next_power_of_2
 from examples import layernorm, softmax
+from examples.resident import pieces
 
 SHAPES = (
     "4096x1024",
@@ -102,7 +103,7 @@ def resident(case: Case, kernel: Any, warps: int) -> Callable[[], object]:
     """Programs that stay, one on each multiprocessor as far as alignment allows, and share the
     rows.
     """
-    sizes = layernorm.pieces(case.n, case.x.element_size(), warps, align=32)
+    sizes = pieces(case.n, case.x.element_size(), warps, align=32)
     count = torch.cuda.get_device_properties(0).multi_processor_count
     run = kernel[(count // sizes[0] * sizes[0],)]
     arguments = (*case.arguments, case.n, case.rows, case.n, *case.tail)
@@ -125,9 +126,9 @@ def awkward(case: Case, name: str) -> dict[str, Callable[[], object]]:
         for rows, warps in ((2, 2), (4, 4), (8, 4), (8, 8), (4, 1), (16, 4)):
             found[f"short {rows}r w{warps}"] = short(case, kernel("short"), warps, rows)
     if case.n % case.piece:
-        for warps in (4, 8, 16, 32):
+        for warps in (4, 8, 16, 32) if name == "layernorm" else ():
             found[f"unaligned w{warps}"] = unaligned(case, kernel("unaligned"), warps)
-        for warps in (8, 16) if name == "layernorm" else ():
+        for warps in (8, 16):
             found[f"resident w{warps}"] = resident(case, kernel("resident"), warps)
     if case.n > 16384:
         for block, warps in (

@@ -21,9 +21,15 @@ import numpy as np
 
 import blocklang
 import blocklang.language as bl
-from blocklang.runtime import cuda
+
+if __package__:
+    from examples.resident import multiprocessors, pieces, resident_programs
+else:
+    from resident import multiprocessors, pieces, resident_programs
 
 EPSILON = 1e-5
+# How many elements of a row a thread of `layernorm_resident` can keep, with their weights.
+MOST = 26
 
 
 @blocklang.jit
@@ -81,7 +87,9 @@ def layernorm_unaligned(
 ):
     """One program a row, whatever the row's alignment; x and y themselves are 16-byte aligned.
 
-    See `softmax_unaligned` in softmax.py: PIECE elements are 16 bytes, BLOCK is at least n + PIECE.
+    PIECE elements are 16 bytes. The row is read as the aligned pieces that cover it; pieces that
+    lie wholly inside are written as such, and the first and the last PIECE elements of the row
+    once more, one by one. BLOCK is at least n + PIECE.
     """
     row = bl.program_id(0).to(bl.int64)
     start = row * row_stride
@@ -120,7 +128,7 @@ def layernorm_resident(
     from the first multiple of ALIGN elements on, which are moved 16 bytes at a time and need no
     masks; and what is left at both ends, at most EDGE elements that are moved one by one. The
     weights are read once, in the same pieces, and stay in registers; the next row is on its way
-    while this one is normalized. `pieces` chooses the sizes.
+    while this one is normalized. `pieces` in resident.py chooses the sizes.
     """
     ALIGN, BLOCK, COUNT, EDGE, THREADS = PIECES
     first = bl.program_id(0).to(bl.int64)
@@ -286,41 +294,6 @@ def layernorm_backward_weights(
     bl.store(db + cols, bl.sum(db_sum, axis=0), mask=cols < n)
 
 
-def pieces(n, itemsize, warps, align=0):
-    """PIECES of `layernorm_resident` for rows of n elements and programs of `warps` warps.
-
-    Each thread moves 16 bytes of a block, or 8 where blocks would get longer than 4096 elements.
-    Blocks start at multiples of `align` elements, a power of two; by default these are 16 bytes.
-    """
-    align = align or 16 // itemsize
-    threads = 32 * warps
-    block = max(threads, min(threads * 16 // itemsize, 4096))
-    count = max(0, n - align + 1) // block
-    edge = max(threads, blocklang.next_power_of_2(n - count * block))
-    return align, block, count, edge, threads
-
-
-def resident_programs(rows, sizes, multiprocessors):
-    """How many programs of `layernorm_resident` share the rows: at most one a multiprocessor.
-
-    0 where another kernel suits the matrix better; `sizes` is PIECES.
-    """
-    align, block, count, edge, threads = sizes
-    programs = multiprocessors // align * align
-    # Fewer elements a thread would leave memory idle; more, with their weights, would not fit
-    # into its registers.
-    suits = 16 < (count * block + edge) // threads <= 26
-    # The ends are slow, and so is reading the weights.
-    suits = suits and edge < block and rows >= 8 * programs
-    return programs if suits else 0
-
-
-def multiprocessors(x):
-    """How many the GPU has that the array is on; 0 for the CPU."""
-    ordinal = -1 if isinstance(x, np.ndarray) else x.get_device()
-    return cuda.device(ordinal).multiprocessors if ordinal >= 0 else 0
-
-
 def launch(x, w, b, y, mean, rstd):
     """LayerNorm of the contiguous matrix x into y, by the kernel that suits the shape.
 
@@ -338,7 +311,7 @@ def launch(x, w, b, y, mean, rstd):
             *arrays, n, rows, n, EPSILON, ROWS=4, BLOCK=block, num_warps=1
         )
     sizes = pieces(n, x.dtype.itemsize, warps=16, align=32)
-    programs = resident_programs(rows, sizes, multiprocessors(x)) if n % piece else 0
+    programs = resident_programs(rows, sizes, multiprocessors(x), MOST) if n % piece else 0
     if programs:
         return layernorm_resident[(programs,)](
             *arrays, n, rows, n, EPSILON, PIECES=sizes, num_warps=16

@@ -3,9 +3,8 @@ max_j x[i, j]).
 
 Four kernels for four shapes of matrix. `softmax` is the plain one: one program a row, the whole
 row in one block. The others change how the work is cut where that is poor: `softmax_short` gives a
-program several short rows, `softmax_unaligned` moves rows that are not 16-byte aligned in 16-byte
-pieces all the same, `softmax_long` walks along rows that are too long for the registers of one
-program.
+program several short rows, `softmax_resident` moves many rows of changing alignment in aligned
+blocks, `softmax_long` walks along rows that are too long for the registers of one program.
 
 Run it: `python examples/softmax.py [--rows 4096] [--columns 1000]
 [--dtype float32|float16|bfloat16] [--device cpu|gpu] [--input matrix.npy]`. Without --input the
@@ -20,6 +19,14 @@ import numpy as np
 
 import blocklang
 import blocklang.language as bl
+
+if __package__:
+    from examples.resident import multiprocessors, pieces, resident_programs
+else:
+    from resident import multiprocessors, pieces, resident_programs
+
+# How many elements of a row a thread of `softmax_resident` can keep, with those of the next row.
+MOST = 40
 
 
 @blocklang.jit
@@ -45,30 +52,61 @@ def softmax_short(x, y, row_stride, rows, n, ROWS: bl.constexpr, BLOCK: bl.const
 
 
 @blocklang.jit
-def softmax_unaligned(x, y, row_stride, n, BLOCK: bl.constexpr, PIECE: bl.constexpr):
-    """One program a row, whatever the row's alignment; x and y themselves are 16-byte aligned.
+def softmax_resident(x, y, row_stride, rows, n, PIECES: bl.constexpr):
+    """A few programs that stay, for rows whose alignment changes from row to row.
 
-    PIECE elements are 16 bytes. The row is read as the aligned pieces that cover it; pieces that
-    lie wholly inside are written as such, and the first and the last PIECE elements of the row
-    once more, one by one. BLOCK is at least n + PIECE.
+    The number of programs is a multiple of ALIGN, so that all rows of a program are aligned alike
+    (see resident.py), and are cut alike: COUNT blocks from the first multiple of ALIGN elements on,
+    which are moved 16 bytes at a time and need no masks; and what is left at both ends, at most
+    EDGE elements that are moved one by one. The next row is on its way while this one is worked on.
+    `pieces` in resident.py chooses the sizes.
     """
-    start = bl.program_id(0).to(bl.int64) * row_stride
-    shift = (start % PIECE).to(bl.int32)
-    aligned = bl.multiple_of(start - shift, PIECE)
-    index = bl.arange(0, BLOCK)
-    piece = index // PIECE * PIECE
-    v = bl.load(x + aligned + index, mask=piece < shift + n, other=-float("inf")).to(bl.float32)
-    v = bl.where((index >= shift) & (index < shift + n), v, -float("inf"))
-    top = bl.max(v, axis=0)
-    v = bl.exp(v - top)
-    total = bl.sum(v, axis=0)
-    inside = (piece >= shift) & (piece + PIECE <= shift + n)
-    bl.store(y + aligned + index, v / total, mask=inside)
-    edge = bl.arange(0, PIECE)
-    for first in bl.static_range(2):
-        at = edge if first == 0 else n - 1 - edge
-        w = bl.load(x + start + at, mask=edge < n, other=-float("inf")).to(bl.float32)
-        bl.store(y + start + at, bl.exp(w - top) / total, mask=edge < n)
+    ALIGN, BLOCK, COUNT, EDGE, THREADS = PIECES
+    first = bl.program_id(0).to(bl.int64)
+    if first >= rows:
+        return
+    start = first * row_stride
+    lead = ((ALIGN - start % ALIGN) % ALIGN).to(bl.int32)
+    begin = bl.multiple_of(start + lead, ALIGN)
+    cols = bl.arange(0, BLOCK)
+    following = ()
+    for block in bl.static_range(COUNT):
+        following += (bl.load(x + begin + block * BLOCK + cols),)
+    outer = bl.arange(0, EDGE)
+    inside = outer < n - COUNT * BLOCK
+    outer = bl.where(outer < lead, outer, outer + COUNT * BLOCK)
+    edge_following = bl.load(x + start + outer, mask=inside, other=-float("inf"))
+    for row in range(first, rows, bl.num_programs(0)):
+        u, v = edge_following.to(bl.float32), ()
+        highest = bl.full((BLOCK,), -float("inf"), bl.float32)
+        for block in bl.static_range(COUNT):
+            v += (following[block].to(bl.float32),)
+            highest = bl.maximum(highest, v[block])
+        # After its last row a program reads that one again, which it will not use.
+        ahead = row + bl.num_programs(0)
+        start = bl.where(ahead < rows, ahead, row) * row_stride
+        begin = bl.multiple_of(start + lead, ALIGN)
+        following = ()
+        for block in bl.static_range(COUNT):
+            following += (bl.load(x + begin + block * BLOCK + cols),)
+        edge_following = bl.load(x + start + outer, mask=inside, other=-float("inf"))
+        # One maximum a thread, of both kinds of elements, before threads meet.
+        each = bl.max(bl.reshape(u, (EDGE // THREADS, THREADS)), axis=0)
+        other = bl.max(bl.reshape(highest, (THREADS, BLOCK // THREADS)), axis=1)
+        top = bl.max(bl.maximum(each, other), axis=0)
+        u, e = bl.exp(u - top), ()
+        total = bl.zeros((BLOCK,), bl.float32)
+        for block in bl.static_range(COUNT):
+            e += (bl.exp(v[block] - top),)
+            total += e[block]
+        each = bl.sum(bl.reshape(u, (EDGE // THREADS, THREADS)), axis=0)
+        each += bl.sum(bl.reshape(total, (THREADS, BLOCK // THREADS)), axis=1)
+        scale = 1 / bl.sum(each, axis=0)
+        start = row * row_stride
+        bl.store(y + start + outer, u * scale, mask=inside)
+        begin = bl.multiple_of(start + lead, ALIGN)
+        for block in bl.static_range(COUNT):
+            bl.store(y + begin + block * BLOCK + cols, e[block] * scale)
 
 
 @blocklang.jit
@@ -115,10 +153,10 @@ def launch(x, y):
     if n <= 256:
         programs, block = blocklang.cdiv(rows, 4), blocklang.next_power_of_2(n)
         return softmax_short[(programs,)](x, y, n, rows, n, ROWS=4, BLOCK=block, num_warps=1)
-    if n % piece and piece > 4:
-        block = blocklang.next_power_of_2(n + piece)
-        warps = min(16, max(1, block // 1024))
-        return softmax_unaligned[(rows,)](x, y, n, n, BLOCK=block, PIECE=piece, num_warps=warps)
+    sizes = pieces(n, x.dtype.itemsize, warps=16, align=32)
+    programs = resident_programs(rows, sizes, multiprocessors(x), MOST) if n % piece else 0
+    if programs:
+        return softmax_resident[(programs,)](x, y, n, rows, n, PIECES=sizes, num_warps=16)
     block = blocklang.next_power_of_2(n)
     return softmax[(rows,)](x, y, n, n, BLOCK=block, num_warps=min(16, max(1, block // 1024)))
 

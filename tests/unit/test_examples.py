@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from blocklang import cdiv, next_power_of_2
+from blocklang.compile import ptxas
 from blocklang.frontend.lower import lower_kernel
 from blocklang.ir.printer import print_module
 from blocklang.ir.types import bf16
 from blocklang.kernel import JitFunction, load
 from blocklang.signature import bind_signature
-from examples import harness, layernorm, softmax, vector_add
+from examples import harness, layernorm, resident, softmax, vector_add
 from examples.rounding import Rounded
 
 FOLDER = Path(vector_add.__file__).parent
@@ -49,14 +50,13 @@ def softmax_launches(x, y, stride):
     """A launch of each kernel, by name."""
     rows, n = x.shape
     block, piece = next_power_of_2(n), 16 // x.itemsize
-    wide = next_power_of_2(n + piece)
     return {
         "softmax": lambda: softmax.softmax[(rows,)](x, y, stride, n, BLOCK=block),
         "softmax_short": lambda: softmax.softmax_short[(cdiv(rows, 2),)](
             x, y, stride, rows, n, ROWS=2, BLOCK=block
         ),
-        "softmax_unaligned": lambda: softmax.softmax_unaligned[(rows,)](
-            x, y, stride, n, BLOCK=wide, PIECE=piece
+        "softmax_resident": lambda: softmax.softmax_resident[(piece,)](
+            x, y, stride, rows, n, PIECES=resident.pieces(n, x.itemsize, 4)
         ),
         "softmax_long": lambda: softmax.softmax_long[(rows,)](x, y, stride, n, BLOCK=256),
     }
@@ -77,7 +77,7 @@ def layernorm_launches(arrays, stride):
             *arrays, stride, *tail, BLOCK=wide, PIECE=piece
         ),
         "layernorm_resident": lambda: layernorm.layernorm_resident[(piece,)](
-            *arrays, stride, rows, *tail, PIECES=layernorm.pieces(n, arrays[0].itemsize, 4)
+            *arrays, stride, rows, *tail, PIECES=resident.pieces(n, arrays[0].itemsize, 4)
         ),
         "layernorm_long": lambda: layernorm.layernorm_long[(rows,)](
             *arrays, stride, *tail, BLOCK=256
@@ -129,12 +129,24 @@ def test_layernorm(n, extra, dtype):
 @DTYPES
 @pytest.mark.parametrize("align", [0, 32])
 @pytest.mark.parametrize("n", [1, 31, 300, 777])
+def test_resident_softmax_of_several_rows_a_program(n, align, dtype):
+    rows, stride = 70, n + 3
+    x, y = strided(rows, n, dtype, 3), strided(rows, n, dtype, 3, fill=7)
+    sizes = resident.pieces(n, x.itemsize, 1, align)
+    softmax.softmax_resident[(sizes[0],)](x, y, stride, rows, n, PIECES=sizes)
+    close(y, softmax.Softmax().formula(Rounded(x))["y"])
+    assert (y.base[:, n:] == 7).all()
+
+
+@DTYPES
+@pytest.mark.parametrize("align", [0, 32])
+@pytest.mark.parametrize("n", [1, 31, 300, 777])
 def test_resident_layernorm_of_several_rows_a_program(n, align, dtype):
     rows, stride = 70, n + 3
     x, y = strided(rows, n, dtype, 3), strided(rows, n, dtype, 3, fill=7)
     w, b = layernorm.weights(x)
     mean, rstd = np.full((2, rows), np.nan, np.float32)
-    sizes = layernorm.pieces(n, x.itemsize, 1, align)
+    sizes = resident.pieces(n, x.itemsize, 1, align)
     run = layernorm.layernorm_resident[(sizes[0],)]
     run(x, y, w, b, mean, rstd, stride, rows, n, EPSILON, PIECES=sizes)
     exact = layernorm.LayerNorm().formula(*map(Rounded, (x, w, b)))
@@ -148,7 +160,7 @@ def test_resident_layernorm_of_several_rows_a_program(n, align, dtype):
 @pytest.mark.parametrize("warps", [1, 8, 32])
 def test_pieces_cover_a_row_however_it_is_aligned(itemsize, align, warps):
     for n in (1, 40, 257, 4096, 4127, 12345, 16384, 20000):
-        chosen, block, count, edge, threads = layernorm.pieces(n, itemsize, warps, align)
+        chosen, block, count, edge, threads = resident.pieces(n, itemsize, warps, align)
         inner = count * block
         assert chosen == (align or 16 // itemsize)
         assert inner == 0 or chosen - 1 + inner <= n
@@ -159,57 +171,110 @@ def test_pieces_cover_a_row_however_it_is_aligned(itemsize, align, warps):
 
 
 @pytest.mark.parametrize(
-    ("rows", "n", "dtype", "kernel"),
+    ("example", "rows", "n", "dtype", "kernel"),
     [
-        (256, 12345, np.float32, "resident"),
-        (256, 12345, ml_dtypes.bfloat16, "resident"),
-        (255, 12345, np.float32, ""),  # few rows
-        (255, 12345, ml_dtypes.bfloat16, "unaligned"),
-        (256, 12348, np.float32, ""),  # aligned rows
-        (256, 1001, np.float32, ""),  # little for each thread
-        (256, 16001, np.float32, ""),  # much for each thread
-        (256, 11001, ml_dtypes.bfloat16, "unaligned"),  # much outside of the blocks
+        (layernorm.LayerNorm(), 256, 12345, np.float32, "resident"),
+        (layernorm.LayerNorm(), 256, 12345, ml_dtypes.bfloat16, "resident"),
+        (layernorm.LayerNorm(), 255, 12345, np.float32, ""),  # few rows
+        (layernorm.LayerNorm(), 255, 12345, ml_dtypes.bfloat16, "unaligned"),
+        (layernorm.LayerNorm(), 256, 12348, np.float32, ""),  # aligned rows
+        (layernorm.LayerNorm(), 256, 1001, np.float32, ""),  # little for each thread
+        (layernorm.LayerNorm(), 256, 16001, np.float32, ""),  # much for each thread
+        # Much outside of the blocks.
+        (layernorm.LayerNorm(), 256, 11001, ml_dtypes.bfloat16, "unaligned"),
+        (softmax.Softmax(), 256, 12345, np.float32, "resident"),
+        (softmax.Softmax(), 256, 12345, ml_dtypes.bfloat16, "resident"),
+        (softmax.Softmax(), 256, 17001, np.float32, "resident"),  # no weights, so more fits
+        (softmax.Softmax(), 255, 12345, ml_dtypes.bfloat16, ""),
+        (softmax.Softmax(), 256, 12344, ml_dtypes.bfloat16, ""),
+        (softmax.Softmax(), 256, 22001, np.float32, ""),
     ],
 )
-def test_resident_layernorm_is_chosen_for_many_unaligned_rows(rows, n, dtype, kernel, monkeypatch):
-    monkeypatch.setattr(layernorm, "multiprocessors", lambda x: 40)
-    example = layernorm.LayerNorm()
+def test_resident_kernels_are_chosen_for_many_unaligned_rows(
+    example, rows, n, dtype, kernel, monkeypatch
+):
+    module = sys.modules[type(example).__module__]
+    monkeypatch.setattr(module, "multiprocessors", lambda x: 40)
     inputs = example.inputs(strided(rows, n, dtype))
     results = example.results(**inputs)
     (launched,) = example.run(**inputs, **results)
-    assert launched.name == "_".join(["layernorm", kernel]).rstrip("_")
+    assert launched.name == "_".join([module.__name__.split(".")[-1], kernel]).rstrip("_")
     for _, share in harness.check(example, inputs, results).values():
         assert share <= 1
 
 
 def test_resident_programs_share_the_alignment_of_their_rows():
-    sizes = layernorm.pieces(12345, 2, 16, 32)
+    sizes = resident.pieces(12345, 2, 16, 32)
     # As many as multiprocessors, but a multiple of 32; none on a small GPU or a CPU.
     for multiprocessors, programs in ((132, 128), (128, 128), (63, 32), (31, 0), (0, 0)):
-        assert layernorm.resident_programs(4096, sizes, multiprocessors) == programs
-    assert layernorm.multiprocessors(np.zeros((2, 2), np.float32)) == 0
+        assert resident.resident_programs(4096, sizes, multiprocessors, 26) == programs
+    assert resident.resident_programs(4096, sizes, 132, 23) == 0
+    assert resident.multiprocessors(np.zeros((2, 2), np.float32)) == 0
+
+
+def compile_resident(kernel, name, sizes):
+    """The kernel for sm_90a, for matrices and weights of the dtype of that name."""
+    types = {
+        parameter: kind.replace("fp32:", f"{name}:") if parameter in "xywb" else kind
+        for parameter, kind in signature(kernel).items()
+    }
+    warps = sizes[-1] // 32
+    return kernel.compile(types, {"PIECES": sizes}, target="sm_90a", num_warps=warps)
+
+
+def accesses(compiled, kind):
+    """The instructions of PTX that access global memory, and those that move 16 bytes."""
+    found = re.findall(rf"{kind}\.global\S* ", compiled.asm["ptx"])
+    wide = [access for access in found if re.search(r"\.v4\.[bfsu]32 |\.v2\.[bfsu]64 ", access)]
+    return found, wide
 
 
 @pytest.mark.parametrize(("name", "itemsize"), [("fp32", 4), ("bf16", 2)])
 def test_resident_layernorm_moves_16_bytes_at_a_time(name, itemsize):
-    types = {
-        parameter: kind.replace("fp32:", f"{name}:") if parameter in "xywb" else kind
-        for parameter, kind in signature(layernorm.layernorm_resident).items()
-    }
-    sizes = layernorm.pieces(12345, itemsize, 16)
-    compiled = layernorm.layernorm_resident.compile(
-        types, {"PIECES": sizes}, target="sm_90a", num_warps=16
-    )
+    sizes = resident.pieces(12345, itemsize, 16)
+    compiled = compile_resident(layernorm.layernorm_resident, name, sizes)
     _, _, count, edge, threads = sizes
     assert edge == threads
-    loads = re.findall(r"ld\.global\S* ", compiled.asm["ptx"])
-    stores = re.findall(r"st\.global\S* ", compiled.asm["ptx"])
+    loads, wide_loads = accesses(compiled, "ld")
+    stores, wide_stores = accesses(compiled, "st")
     # Both the first row and the next one: the blocks, and one edge. Mean and rstd are stored too.
-    assert len([access for access in loads if "v4" in access]) == 2 * count
-    assert len([access for access in stores if "v4" in access]) == count
+    assert len(wide_loads) == 2 * count
+    assert len(wide_stores) == count
     assert len(stores) == count + 3
     # The weights, element by element, are read before the loop.
     assert len(loads) == 2 * (count + 1) + 2 * (count * 16 // itemsize + 1)
+
+
+@pytest.mark.parametrize("align", [0, 32])
+@pytest.mark.parametrize("warps", [8, 16])
+@pytest.mark.parametrize(("name", "itemsize"), [("fp32", 4), ("bf16", 2)])
+def test_resident_softmax_moves_16_bytes_at_a_time(name, itemsize, warps, align):
+    sizes = resident.pieces(12345, itemsize, warps, align)
+    compiled = compile_resident(softmax.softmax_resident, name, sizes)
+    _, _, count, edge, threads = sizes
+    assert edge == threads
+    loads, wide_loads = accesses(compiled, "ld")
+    stores, wide_stores = accesses(compiled, "st")
+    assert len(wide_loads) == 2 * count
+    assert len(loads) == 2 * (count + 1)
+    assert len(wide_stores) == count
+    assert len(stores) == count + 1
+
+
+@pytest.mark.skipif(ptxas() is None, reason="there is no ptxas")
+@pytest.mark.parametrize(("name", "itemsize"), [("fp32", 4), ("bf16", 2)])
+def test_resident_softmax_keeps_rows_in_registers(name, itemsize):
+    def sizes_that_are_chosen():
+        for n in range(1, 32768):
+            sizes = resident.pieces(n, itemsize, 16, 32)
+            if resident.resident_programs(32768, sizes, 132, softmax.MOST):
+                yield sizes
+
+    *_, longest = sizes_that_are_chosen()
+    for sizes in (longest, *(resident.pieces(12345, itemsize, warps, 32) for warps in (8, 16))):
+        compiled = compile_resident(softmax.softmax_resident, name, sizes)
+        assert compiled.resources.spill_stores == compiled.resources.spill_loads == 0
+        assert accesses(compiled, "ld")[1]
 
 
 @DTYPES

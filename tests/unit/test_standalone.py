@@ -21,7 +21,7 @@ from blocklang.kernel import JitFunction, load
 from blocklang.language import load as fetch
 from blocklang.signature import Bound, bind_signature
 from blocklang.standalone import comparable, kernel_text
-from examples import layernorm, softmax, vector_add
+from examples import layernorm, resident, softmax, vector_add
 from tests.suite import CASES
 from tests.suite.ahead import signature
 
@@ -31,7 +31,7 @@ EXAMPLES = [
     for name, kernel in vars(module).items()
     if isinstance(kernel, JitFunction)
 ]
-SIZES = {"BLOCK": 128, "COLUMNS": 32, "PIECES": layernorm.pieces(300, 4, 4)}
+SIZES = {"BLOCK": 128, "COLUMNS": 32, "PIECES": resident.pieces(300, 4, 4)}
 """Compile-time parameters of the examples; the others are counts, of which 4 is one."""
 ONE_OF_EACH = {case.kernel: case for case in reversed(CASES.values())}.values()
 """A case for each kernel of the suite: the first."""
