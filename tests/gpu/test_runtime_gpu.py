@@ -62,6 +62,7 @@ class Kernel:
     parameters: tuple = ((0, "ptr"), (1, "ptr"), (2, "i32"), (3, "i64"), (4, "f32"))
     threads: int = 128
     written: frozenset = frozenset({1})
+    tensor_maps: None = None
 
 
 def scale_launcher(image=SCALE, shared_bytes=0):
