@@ -88,7 +88,9 @@ class _Product:
 
     def emit(self, left: _Matrix, right: _Matrix, total: _Matrix) -> None:
         """All tiles."""
-        rows, vectors = _tile(self.rows, -(-self.columns // self.lanes), 4 * self.e.cpu.unroll)
+        # Half of 32 registers, in tiles that divide most blocks; of 16 registers three quarters.
+        most = 16 if self.e.cpu.unroll > 2 else 12
+        rows, vectors = _tile(self.rows, -(-self.columns // self.lanes), most)
         for n, width in self._steps(self.columns, vectors * self.lanes):
             for m, height in self._steps(self.rows, rows):
                 self._tile(
