@@ -9,6 +9,7 @@ An example is an object with
     run(...)       launches kernels, on arrays of any device; takes inputs and results,
                    returns the launched kernels
     formula(...)   the same in NumPy, as a dict of results; takes the inputs
+    operations(..) optional: how many operations that takes; takes the inputs
 
 and a program ends with `harness.main(examples, rows, columns)`. Each example is run once on
 results full of NaN and checked against its formula in float64 (see `rounding.py`), then timed, as
@@ -94,9 +95,9 @@ class Gpu:
         """A copy of the array on the GPU."""
         if self._torch is None:
             return self._device_array(array)
-        if array.dtype == ml_dtypes.bfloat16:  # which torch does not take from NumPy
-            bits = self._torch.from_numpy(array.view(np.int16))
-            return bits.cuda().view(self._torch.bfloat16)
+        if array.dtype.name in ("bfloat16", "float8_e4m3fn"):  # not in torch.from_numpy
+            bits = self._torch.from_numpy(array.view(f"i{array.itemsize}"))
+            return bits.cuda().view(getattr(self._torch, array.dtype.name))
         return self._torch.from_numpy(array).cuda()
 
     def get(self, array: Any) -> Any:
@@ -178,7 +179,9 @@ def report(example: Example, matrix: Any, device: Any) -> int:
     # In float32 always: NumPy would be slower and less exact in the narrow dtypes.
     wide = {name: array.astype(np.float32) for name, array in inputs.items()}
     by_numpy = least_seconds(lambda: example.formula(**wide))
-    print(f"time     {1e3 * seconds:.3f} ms, {rate(moved, seconds)}")
+    print(
+        f"time     {1e3 * seconds:.3f} ms, {rate(moved, seconds)}{speed(example, inputs, seconds)}"
+    )
     print(f"copy     {1e3 * copied:.3f} ms, {rate(moved, copied)}: the bound that memory sets")
     print(f"NumPy    {1e3 * by_numpy:.3f} ms on the CPU, {by_numpy / seconds:.1f} times as long")
     return int(wrong)
@@ -236,6 +239,12 @@ def least_seconds(function: Callable[[], object], budget: float = 0.5) -> float:
 def rate(size: int, seconds: float) -> str:
     """Bytes and seconds as gigabytes a second."""
     return f"{size / seconds / 1e9:.1f} GB/s"
+
+
+def speed(example: Example, inputs: Arrays, seconds: float) -> str:
+    """Operations a second, of an example that counts them."""
+    count = getattr(example, "operations", None)
+    return f", {count(**inputs) / seconds / 1e9:.0f} GFLOP/s" if count else ""
 
 
 def processor() -> str:

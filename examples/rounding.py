@@ -41,6 +41,10 @@ class Rounded(np.lib.mixins.NDArrayOperatorsMixin):
     def __getitem__(self, index: Any) -> Rounded:
         return Rounded(self.value[index], self.error[index])
 
+    def swapaxes(self, first: int, second: int) -> Rounded:
+        """The array with two axes exchanged."""
+        return Rounded(self.value.swapaxes(first, second), self.error.swapaxes(first, second))
+
     def max(self, axis: int, keepdims: bool = False) -> Rounded:
         """The largest element along an axis; exact, but for what its operands carry."""
         return Rounded(
@@ -87,6 +91,14 @@ def _multiply(a: Rounded, b: Rounded) -> Rounded:
     return _rounded(a.value * b.value, carried)
 
 
+def _matrix_product(a: Rounded, b: Rounded) -> Rounded:
+    # Each product is exact or rounded as part of its addition: the rule of sums.
+    sizes = np.abs(a.value), np.abs(b.value)
+    carried = sizes[0] @ b.error + a.error @ sizes[1] + a.error @ b.error
+    own = DEVIATIONS * np.sqrt(a.shape[-1]) * UNIT * (sizes[0] @ sizes[1])
+    return Rounded(a.value @ b.value, carried + own + TINY)
+
+
 def _divide(a: Rounded, b: Rounded) -> Rounded:
     value = a.value / b.value
     return _rounded(value, (a.error + np.abs(value) * b.error) / np.abs(b.value), units=4)
@@ -112,6 +124,7 @@ RULES: dict[np.ufunc, Callable[..., Rounded]] = {
     np.add: _add,
     np.subtract: _subtract,
     np.multiply: _multiply,
+    np.matmul: _matrix_product,
     np.true_divide: _divide,
     np.sqrt: _square_root,
     np.exp: _exponential,
