@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from blocklang.frontend.constexpr import Static
-from blocklang.frontend.errors.operations import UnknownOption
+from blocklang.frontend.errors.operations import DotAccumulator, UnknownOption
 from blocklang.frontend.products import matrix_product
 from blocklang.frontend.values import Tensor
 
@@ -50,11 +50,10 @@ def dot(
             UnknownOption(found=precision, option="input precision", choices=", ".join(PRECISIONS)),
         )
     imprecise = 0 if max_num_imprecise_acc is None else max(1, int(max_num_imprecise_acc))
-    return matrix_product(
-        input,
-        other,
-        acc,
-        precision=precision,
-        max_imprecise=imprecise,
-        out_dtype=None if out_dtype is None else check_dtype(out_dtype, "out_dtype"),
-    )
+    dtype = None if out_dtype is None else check_dtype(out_dtype, "out_dtype")
+    try:
+        return matrix_product(
+            input, other, acc, precision=precision, max_imprecise=imprecise, out_dtype=dtype
+        )
+    except DotAccumulator as error:
+        raise blame("out_dtype" if acc is None else "acc", error) from None
