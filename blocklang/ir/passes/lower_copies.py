@@ -29,7 +29,7 @@ from blocklang.ir.ops.asynchronous import (
     ToShared,
     WarpSpecialize,
 )
-from blocklang.ir.ops.shared import SharedAlloc, SharedStore
+from blocklang.ir.ops.shared import Barrier, SharedAlloc, SharedStore
 from blocklang.ir.types import BlockType, MBarriersType, i32
 
 from .manager import Pass
@@ -62,6 +62,8 @@ def _store(op: ToShared) -> None:
     sent = [user for user in op.results[0].users if isinstance(user, TmaStore)]
     if sent:
         builder.insert(TmaStoreWait(groups=_others(sent[0]), read=True, loc=op.loc))
+        # One thread has waited; a barrier between other stores says nothing of this one.
+        builder.insert(Barrier(loc=op.loc))
     widest = MAX_ACCESS_BITS // max(block.element.bits, 8)
     vector = min(max_vector(block.layout, kind.layout), widest)  # type: ignore[union-attr]
     builder.insert(SharedStore(made.results[0], value=op.operand, vector=vector, loc=op.loc))

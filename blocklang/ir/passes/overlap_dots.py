@@ -9,7 +9,7 @@ cases, in this order:
 2. A loop in which one product needs another one through ordinary work, as attention does: the
    later product moves to the next iteration (a software pipeline of two stages), where it is
    started right behind the next early product. The work between runs while both are under way.
-3. Anything else waits at once.
+3. Anything else waits where a result is read: see `delay_waits`.
 
 The first two need a loop that runs at least once; what is made of it stands under a condition.
 """
@@ -29,6 +29,7 @@ from blocklang.ir.ops.elementwise import Compare
 from blocklang.ir.ops.program import is_constant
 from blocklang.ir.types import BlockType, PendingType, SharedType, i32
 
+from .delay_waits import delay_waits
 from .manager import Pass
 from .pending import finish_at_once, guarded, is_kept, start, wait, warpgroup_dots
 from .rings import extend_yield
@@ -37,21 +38,26 @@ from .rotate_dots import rotation
 
 @dataclass(frozen=True)
 class OverlapDots(Pass):
-    """Start products of warpgroups early and wait for them late."""
+    """Start products of warpgroups early and wait for them late; not `early`, wait at once."""
 
+    early: bool = True
     name: ClassVar[str] = "overlap-dots"
 
     def _run(self, module: Module) -> None:
         loops = [op for op in module.walk() if isinstance(op, For)]
         for loop in reversed(loops):
-            dots = warpgroup_dots(loop.regions[0].block)
+            dots = warpgroup_dots(loop.regions[0].block) if self.early else []
             if dots and _only_accumulates(loop, dots):
                 _Accumulation(loop, dots).run()
             elif dots and (found := rotation(loop, dots)) is not None:
                 found.run()
-        for op in list(module.walk()):
-            if isinstance(op, Dot) and op.instruction == "wgmma":
-                finish_at_once(op)
+        dots = [op for op in module.walk() if isinstance(op, Dot) and op.instruction == "wgmma"]
+        for block in dict.fromkeys(dot.parent for dot in dots):
+            assert block is not None
+            if self.early:
+                delay_waits(block)
+        for dot in dots if not self.early else []:
+            finish_at_once(dot)
 
 
 # ---------------------------------------------------------------- accumulation

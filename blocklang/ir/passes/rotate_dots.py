@@ -25,14 +25,20 @@ from blocklang.ir.ops.asynchronous import (
     MBarrierWait,
     SharedSlot,
     SharedView,
+    WarpSpecialize,
 )
 from blocklang.ir.ops.control import For, Yield
 from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import Add
-from blocklang.ir.types import BlockType
+from blocklang.ir.types import BlockType, DType
 
 from .pending import finish_at_once, guarded, is_kept, start, wait
 
+_MOST_REGISTERS = 255
+_SHARE = 0.75
+"""The part of a thread's registers that blocks of both stages may take; the rest is for addresses
+and for what the work between the products needs.
+"""
 _RING_OPS = MBarrierWait | MBarrierArrive | SharedSlot | SharedView
 
 
@@ -109,6 +115,8 @@ class Rotation:
         """Divide the body; whether the order that is wanted keeps every dependence."""
         self.body = self.loop.regions[0].block
         self.ends = self.body.terminator.operands
+        if self.registers() > _SHARE * self.available():
+            return False
         # A slot of both stages is still held when the next one is waited for.
         shared = self.slots(self.early) & self.slots(self.late)
         if any(slot.buffer.type.depth == 1 for slot in shared):  # type: ignore[union-attr]
@@ -132,6 +140,20 @@ class Rotation:
         } - self.stage1
         arguments = {self.body.arguments[p + 1] for p in self.positions}
         return not any(v in arguments for op in self.head for v in _reads(op))
+
+    def registers(self) -> float:
+        """The registers of a thread that hold what both stages need while products run: results,
+        and what the late ones read.
+        """
+        results = [dot.results[0] for dot in (*self.early, *self.late)]
+        return sum(map(_registers, [*results, *(dot.a for dot in self.late)]))
+
+    def available(self) -> int:
+        """The registers that a thread can have."""
+        outer = self.loop.parent_op
+        while outer is not None and not isinstance(outer, WarpSpecialize):
+            outer = outer.parent_op
+        return (outer.consumer_registers if outer is not None else 0) or _MOST_REGISTERS
 
     def holder(self, op: Operation) -> Operation:
         """The op of the body that is `op` or holds it."""
@@ -387,6 +409,14 @@ class Rotation:
             if any(v in late or _op_in(v, self.body) in found for v in reads):
                 found.add(op)
         return found
+
+
+def _registers(value: Value) -> float:
+    """The registers of a thread that a block takes."""
+    if not isinstance(value.type, BlockType) or value.type.layout is None:
+        return 0
+    assert isinstance(value.type.element, DType)
+    return value.type.layout.in_size("register") * value.type.element.bits / 32
 
 
 def _has_blocks(op: Operation) -> bool:
