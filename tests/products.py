@@ -209,7 +209,8 @@ class Gemm:
         m, n, k = self.sizes
         a, b = random_matrix(rng, (m, k), self.kind), random_matrix(rng, (k, n), self.kind)
         order = ["F" if transposed else "C" for transposed in self.transposed]
-        return np.asarray(a, order=order[0]), np.asarray(b, order=order[1])  # type: ignore[call-overload,return-value]
+        left, right = (np.array(x, order=o) for x, o in zip((a, b), order, strict=True))  # type: ignore[call-overload]
+        return left, right
 
     def run(self, target: str) -> Run:
         """The problem, compiled for a target."""
