@@ -25,6 +25,7 @@ from blocklang.ir.layout import (
     padded_shape,
     wgmma_operand_a,
 )
+from blocklang.ir.ops.asynchronous import SharedView, ToShared
 from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import Elementwise
 from blocklang.ir.ops.program import Hint
@@ -42,7 +43,9 @@ _LEAST_CAPABILITY = {
 """From which capability on elements of two types are multiplied and summed by `mma`."""
 
 
-_MOVES = (ConvertLayout, Elementwise, Hint, Permute, Reshape, Broadcast, ExpandDims)
+_MOVES = (
+    ConvertLayout, Elementwise, Hint, Permute, Reshape, Broadcast, ExpandDims, ToShared, SharedView,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

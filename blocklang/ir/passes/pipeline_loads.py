@@ -13,6 +13,9 @@ iterations before its reader:
                                           y = shared_load of the slot; dot y ...
                                         wait for all groups
 
+A warpgroup may still read its slot in the next iteration: with a factor for one, copies run one
+iteration less ahead, and are made visible to it before the barrier.
+
 Addresses and masks are computed by copies of the ops that made them, which must be free of effects
 and products; loop-carried values among them are carried a second time, n - 1 steps ahead. Copies
 for iterations that do not come write zeros. Loads whose pieces have less than 4 bytes stay as they
@@ -29,10 +32,10 @@ from typing import ClassVar
 from blocklang.ir.analysis.axis import AxisAnalysis, analyze_axes
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Argument, Function, Module, Operation, Result, Value, clone
-from blocklang.ir.layout import best_shared, conversion
+from blocklang.ir.layout import LinearLayout, best_shared, conversion, copied_elements
 from blocklang.ir.op import Effect, Op
 from blocklang.ir.ops.async_copy import AsyncCommit, AsyncCopy, AsyncWait, NextSlot
-from blocklang.ir.ops.asynchronous import SharedSlot
+from blocklang.ir.ops.asynchronous import FenceAsync, LoadShared, SharedSlot, ToShared
 from blocklang.ir.ops.control import For, Yield
 from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import Add, And, Cast, Compare, Multiply
@@ -40,7 +43,7 @@ from blocklang.ir.ops.memory import Load
 from blocklang.ir.ops.program import Constant, is_constant
 from blocklang.ir.ops.shape import ConvertLayout
 from blocklang.ir.ops.shared import Barrier, SharedAlloc, SharedLoad
-from blocklang.ir.types import BlockType, DType, SharedType, i1, i32, i64
+from blocklang.ir.types import BlockType, DType, SharedType, element_type, i1, i32, i64
 
 from .lower_conversions import shared_vector
 from .manager import Pass
@@ -65,9 +68,9 @@ class PipelineLoads(Pass):
                 depth = loop.num_stages or _stages(function)
                 assert axes is not None
                 if depth > 1 and _may_load_early(loop):
-                    copies = _copies(loop, axes)
-                    if copies:
-                        _Pipeline(loop, depth, copies).build()
+                    pipeline = _Pipeline(loop, depth, _copies(loop, axes))
+                    if pipeline.copies and pipeline.ahead:
+                        pipeline.build()
 
 
 def _stages(function: Function) -> int:
@@ -77,9 +80,12 @@ def _stages(function: Function) -> int:
 def _may_load_early(loop: For) -> bool:
     """Whether loads of later iterations may come before what this one does."""
     effects = Effect.NONE
-    for op in loop.body.block.ops:
+    for op in loop.body.walk():
         assert isinstance(op, Op)
-        effects |= op.all_effects()
+        if isinstance(op, LoadShared):
+            # Other copies bring the factors.
+            return False
+        effects |= op.effects
     forbidden = Effect.SYNCHRONIZE | (Effect.NONE if loop.num_stages else Effect.WRITE)
     return not effects & forbidden
 
@@ -119,18 +125,33 @@ def _copy(op: Load, loop: For, axes: AxisAnalysis) -> _Copy | None:
     if op.other is not None and not is_constant(op.other, 0):
         return None
     assert block.layout is not None
-    users = [u for u in op.results[0].users if isinstance(u, ConvertLayout)]
-    targets = [u.results[0].type for u in users]
-    layouts = [t.layout for t in targets if isinstance(t, BlockType) and t.layout is not None]
-    layouts = [each for each in layouts if conversion(block.layout, each).kind == "shared"]
     vector = vector_width(op, axes)
-    if not layouts or vector * block.element.bytes < LEAST_BYTES:
+    layout = _slot_layout(op.results[0], block.layout, vector)
+    if layout is None:
         return None
+    vector = min(vector, copied_elements(block.layout, layout))
     needs = _slice([v for v in (op.pointer, op.mask) if v is not None], loop)
-    if needs is None:
+    if needs is None or vector * block.element.bytes < LEAST_BYTES:
         return None
-    layout = best_shared(block.layout, layouts[0], block.element.bits, copied=vector)
     return _Copy(op, needs, SharedType(block.shape, block.element, layout), vector)
+
+
+def _slot_layout(loaded: Value, layout: LinearLayout, vector: int) -> LinearLayout | None:
+    """The layout in shared memory that the users of what is loaded want; None if they need none."""
+    kind = element_type(loaded.type)
+    assert isinstance(kind, DType)
+    for user in loaded.users:
+        kept = user.results[0].type if isinstance(user, ToShared) else None
+        if isinstance(kept, SharedType):
+            return kept.layout
+    for user in loaded.users:
+        target = user.results[0].type if isinstance(user, ConvertLayout) else None
+        if isinstance(target, BlockType) and target.layout is not None:
+            if vector * kind.bytes < LEAST_BYTES:
+                return None
+            if conversion(layout, target.layout).kind == "shared":
+                return best_shared(layout, target.layout, kind.bits, copied=vector)
+    return None
 
 
 def _slice(values: Sequence[Value], loop: For) -> _Slice | None:
@@ -163,6 +184,9 @@ class _Pipeline:
 
     def __init__(self, loop: For, depth: int, copies: list[_Copy]) -> None:
         self.loop, self.depth, self.copies = loop, depth, copies
+        users = {user for copy in copies for user in copy.load.results[0].users}
+        self.has_warpgroups = any(isinstance(user, ToShared) for user in users)
+        self.ahead = depth - 1 - self.has_warpgroups
         self.block = loop.body.block
         # Ops of the slices in the order of the text, and carried positions, in order.
         ops = set().union(*(copy.needs.ops for copy in copies))
@@ -178,7 +202,7 @@ class _Pipeline:
             for copy in self.copies
         ]
         ahead = [loop.initial[position] for position in self.carried]
-        for number in range(self.depth - 1):
+        for number in range(self.ahead):
             ahead = self.copy_ahead(before, loop.lower, ahead, number, before.constant(number, i32))
         made = self.extended([before.constant(0, i32), *ahead])
         self.rewrite_body(made)
@@ -277,11 +301,13 @@ class _Pipeline:
         slot, ahead = block.arguments[first], block.arguments[first + 1 :]
         self.loop = made
         builder = Builder(block, 0, loc)
-        builder.insert(AsyncWait(groups=self.depth - 2, loc=loc))
+        builder.insert(AsyncWait(groups=self.ahead - 1, loc=loc))
+        if self.has_warpgroups:
+            builder.insert(FenceAsync(loc=loc))
         builder.insert(Barrier(loc=loc))
-        free = builder.insert(NextSlot(slot, self.depth, self.depth - 1, loc=loc)).result
+        free = builder.insert(NextSlot(slot, self.depth, self.ahead, loc=loc)).result
         index = block.arguments[0]
-        following = self.copy_ahead(builder, index, ahead, self.depth - 1, free)
+        following = self.copy_ahead(builder, index, ahead, self.ahead, free)
         for copy, buffer in zip(self.copies, self.buffers, strict=True):
             _read(copy, buffer, slot)
         terminator = block.terminator
@@ -302,6 +328,8 @@ def _read(copy: _Copy, buffer: Value, slot: Value) -> None:
         if isinstance(user, ConvertLayout):
             made = _shared_load(Builder.before(user), place, user.results[0])
             user.replace_with([made])
+        elif isinstance(user, ToShared) and user.results[0].type == place.type:
+            user.replace_with([place])
     if result.uses:
         result.replace_all_uses_with(_shared_load(builder, place, result))
     load.erase()

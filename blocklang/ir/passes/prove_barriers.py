@@ -28,7 +28,6 @@ from blocklang.ir.op import Effect, IRError, Op
 from blocklang.ir.ops.async_copy import AsyncCommit, AsyncCopy, AsyncWait, slot_number
 from blocklang.ir.ops.asynchronous import SharedSlot, SharedView, WarpSpecialize
 from blocklang.ir.ops.control import For, If, While
-from blocklang.ir.ops.program import constant_value
 from blocklang.ir.ops.shared import SharedAlloc
 from blocklang.ir.types import SharedType
 
@@ -208,10 +207,13 @@ def _same_slot(first: Value, second: Value, turns: _Turns | None) -> bool:
     advanced = its.steps + its.advance * turns.count
     if mine.start is its.start and turns.is_inside:
         return (mine.steps - advanced) % kind.depth == 0
-    begin = constant_value(turns.loop.initial[its.start.index - 1])
-    if turns.is_inside or begin is None or not isinstance(mine.start, int):
+    begin = slot_number(turns.loop.initial[its.start.index - 1])
+    if turns.is_inside or begin is None:
         return True
-    return (mine.start + mine.steps - int(begin) - advanced) % kind.depth == 0
+    if not isinstance(mine.start, int) or not isinstance(begin.start, int):
+        return True
+    distance = mine.start + mine.steps - begin.start - begin.steps - advanced
+    return distance % kind.depth == 0
 
 
 def _touches_shared(op: Op) -> bool:
