@@ -6,8 +6,6 @@ The unit is one vector instruction for each chunk. Values that change steadily a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from blocklang.ir.core import Result, Value
 from blocklang.ir.ops.elementwise import Divide, Elementwise, Remainder, Sqrt
 from blocklang.ir.ops.memory import Load
@@ -60,14 +58,20 @@ class Costs:
         """
         return not self.has_load(value) and not self.is_worth_keeping(value)
 
-    def dear_parts(self, value: Value) -> Iterator[Value]:
+    def dear_parts(self, value: Value) -> list[Value]:
         """The smaller blocks of which `value` is made that are better stored."""
-        for operand in _inline(value):
+        found: dict[Value, None] = {}
+        pending, seen = [value], {value}
+        while pending:
+            value = pending.pop()
             is_repeated = isinstance(value, Result) and isinstance(value.op, Broadcast)
-            if is_repeated and self.is_worth_keeping(operand):
-                yield operand
-            else:
-                yield from self.dear_parts(operand)
+            for operand in _inline(value):
+                if is_repeated and self.is_worth_keeping(operand):
+                    found[operand] = None
+                elif operand not in seen:
+                    seen.add(operand)
+                    pending.append(operand)
+        return list(found)
 
     def _find(self, value: Value) -> int:
         if not isinstance(value.type, BlockType) or self.strides.is_regular(value):

@@ -284,7 +284,7 @@ class Grouping:
             elif not self.context.costs.may_cross(value) or any(map(_reads_buffer, value.users)):
                 self._keep(value)
             else:
-                for part in dict.fromkeys(self.context.costs.dear_parts(value)):
+                for part in self.context.costs.dear_parts(value):
                     self._keep(part)
         control = self.plan_control(op)
         for value, buffer in zip(_initial(op), control.incoming, strict=True):
