@@ -13,6 +13,7 @@ llvmlite and the assembler.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
@@ -52,6 +53,7 @@ from blocklang.ir.passes.map_wgmma import MapWgmma
 from blocklang.ir.passes.overlap_dots import OverlapDots
 from blocklang.ir.passes.pipeline_loads import PipelineLoads
 from blocklang.ir.passes.prove_barriers import ProveBarriers
+from blocklang.ir.passes.prove_rings import ProveRings
 from blocklang.ir.passes.specialize_warps import SpecializeWarps
 from blocklang.ir.passes.strength_reduction import StrengthReduction
 from blocklang.ir.passes.vectorize import Vectorize
@@ -102,11 +104,14 @@ def layouts(target: GpuTarget) -> list[Pass]:
     ]
 
 
-def overlap(target: GpuTarget) -> list[Pass]:
-    """From one thing after the other to copies and products that run beside the threads."""
+def overlap(target: GpuTarget, disabled: Collection[str] = ()) -> list[Pass]:
+    """From one thing after the other to copies and products that run beside the threads; without
+    the passes whose names are `disabled`.
+    """
+    specialize = SpecializeWarps(limit=target.shared_bytes)
     return [
-        SpecializeWarps(limit=target.shared_bytes),
-        OverlapDots(),  # slots of rings stay while products run
+        *([] if specialize.name in disabled else [specialize]),
+        OverlapDots(OverlapDots.name not in disabled),  # slots of rings stay while products run
         LowerCopies(),  # what still is at once
         Canonicalize(),
         CommonSubexpressionElimination(),
@@ -126,6 +131,7 @@ def shared_memory(target: GpuTarget) -> list[Pass]:
         ),  # which buffers overlap decides where barriers stand
         InsertBarriers(),
         ProveBarriers(),  # independent of the one before
+        *([ProveRings()] if _has_warpgroups(target) else []),  # independent of all before
         Vectorize(),  # layouts are final
         StrengthReduction(),  # last: divisibility is read off products before
     ]
@@ -163,8 +169,9 @@ def address(module: Module, target: Target, options: Options) -> tuple[str, str]
     if isinstance(target, GpuTarget) and (tool := ptxas()) is not None:
         assembler_version = assembler.version(tool)
     return text, cache.key(
-        text, repr(target), options.text, _compiler(), llvm.version(), assembler_version
-    )
+        text, repr(target), options.text, repr(sorted(environment.DISABLE_PASSES.get())),
+        _compiler(), llvm.version(), assembler_version,
+    )  # fmt: skip
 
 
 def compile_module(
@@ -218,7 +225,7 @@ def _compile_gpu(
     passes.run(module, layouts(target))
     files = {"layout": print_module(module)}
     if _has_warpgroups(target):
-        passes.run(module, overlap(target))
+        passes.run(module, overlap(target, environment.DISABLE_PASSES.get()))
     passes.run(module, shared_memory(target))
     files["shared"] = print_module(module)
     with passes.measure("generate LLVM IR"):

@@ -21,6 +21,7 @@ Read = TypeVar("Read", covariant=True)
 
 WORDS_FOR_TRUTH = {"1": True, "true": True, "yes": True, "on": True}
 WORDS_FOR_FALSEHOOD = {"0": False, "false": False, "no": False, "off": False}
+OPTIONAL_PASSES = ("specialize-warps", "overlap-dots")
 
 
 class EnvironmentVariableError(ValueError):
@@ -83,6 +84,13 @@ def _read_names(text: str) -> tuple[str, ...]:
     return names
 
 
+def _read_optional_passes(text: str) -> tuple[str, ...]:
+    names = _read_names(text)
+    if not set(names) <= set(OPTIONAL_PASSES):
+        raise ValueError(text)
+    return names
+
+
 def _read_word(text: str) -> str:
     if len(text.split()) != 1:
         raise ValueError(text)
@@ -103,6 +111,7 @@ FLAG = Format("1 or 0 (also true/false, yes/no, on/off)", _read_flag)
 FILE = Format("the path of an existing file", _read_file)
 FOLDER = Format("the path of a folder", lambda text: Path(text).expanduser())
 NAMES = Format("names separated by commas", _read_names)
+SOME_PASSES = Format(f"some of {', '.join(OPTIONAL_PASSES)}", _read_optional_passes)
 PRESENCE = Format("anything: being set is what counts", bool)
 WORD = Format("one word", _read_word)
 
@@ -122,6 +131,17 @@ DUMP: Variable[tuple[str, ...]] = Variable(
     default=(),
     default_text="nothing",
     documentation="Print the IR after these passes on standard error; `all` means every pass.",
+)
+DISABLE_PASSES: Variable[tuple[str, ...]] = Variable(
+    "BLOCKLANG_DISABLE_PASSES",
+    SOME_PASSES,
+    default=(),
+    default_text="nothing",
+    documentation=(
+        "Compile without these passes, which make kernels faster and change nothing else, separated "
+        "by commas: `specialize-warps` (copies by warps of their own on sm_90a), `overlap-dots` "
+        "(products that run beside other work)."
+    ),
 )
 CHECK: Variable[int] = Variable(
     "BLOCKLANG_CHECK",
@@ -188,6 +208,7 @@ NO_COLOR: Variable[bool] = Variable(
 VARIABLES: tuple[Variable, ...] = (
     CACHE_DIR,
     DUMP,
+    DISABLE_PASSES,
     CHECK,
     DEBUG,
     PTXAS,

@@ -9,12 +9,9 @@ from typing import Any
 
 import blocklang
 import blocklang.language as bl
-from blocklang import compile as pipeline
 from blocklang.codegen.targets import gpu_target
 from blocklang.ir.core import Module
 from blocklang.ir.parser import parse
-from blocklang.ir.passes.manager import Pass, PassManager
-from blocklang.ir.passes.vectorize import Vectorize
 from blocklang.kernel import JitFunction
 
 TARGET = gpu_target("sm_90a")
@@ -49,9 +46,7 @@ def persistent(a, b, c, m, n, k, M: bl.constexpr, N: bl.constexpr, K: bl.constex
 
 
 @blocklang.jit
-def attention(
-    q, k, v, o, rows, columns, scale, M: bl.constexpr, N: bl.constexpr, D: bl.constexpr
-):
+def attention(q, k, v, o, rows, columns, scale, M: bl.constexpr, N: bl.constexpr, D: bl.constexpr):
     """softmax(scale q k^T) v for M queries, with all keys."""
     queries = bl.make_tensor_descriptor(q, [rows, D], [D, 1], [M, D])
     keys = bl.make_tensor_descriptor(k, [columns, D], [D, 1], [N, D])

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from blocklang.ir.compute import elementwise
@@ -80,6 +81,11 @@ class Paths(Generic[State]):
 
     machine: Machine[State]
     numbers: set[Value] = field(init=False)
+    plans: dict[Block, list[Op]] = field(default_factory=dict)
+    reads: dict[For, set[Value]] = field(default_factory=dict)
+    iterations: dict[tuple[For, _Point[State], bool], set[_Point[State]]] = field(
+        default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         self.numbers = _sources(self.machine.roots())
@@ -90,10 +96,7 @@ class Paths(Generic[State]):
             self.machine.finish(block.terminator, point.state)
 
     def block(self, block: Block, points: set[_Point[State]]) -> set[_Point[State]]:
-        for op in block.ops:
-            assert isinstance(op, Op)
-            if isinstance(op, For | If | While | WarpSpecialize) and not self.is_inside(op):
-                continue
+        for op in self.relevant(block):
             match op:
                 case For():
                     points = self.loop(op, points)
@@ -107,6 +110,19 @@ class Paths(Generic[State]):
                     points = {self.op(op, point) for point in points}
         return points
 
+    def relevant(self, block: Block) -> list[Op]:
+        """The ops of a block that matter, found once."""
+        found = self.plans.get(block)
+        if found is None:
+            found = [op for op in block.ops if isinstance(op, Op) and self.matters(op)]
+            self.plans[block] = found
+        return found
+
+    def matters(self, op: Op) -> bool:
+        if isinstance(op, For | If | While | WarpSpecialize):
+            return self.is_inside(op)
+        return self.machine.is_relevant(op) or any(result in self.numbers for result in op.results)
+
     def is_inside(self, op: Operation) -> bool:
         """Whether an op with regions holds, or yields, something that matters."""
         if any(result in self.numbers for result in op.results):
@@ -115,14 +131,14 @@ class Paths(Generic[State]):
         return any(isinstance(each, Op) and self.machine.is_relevant(each) for each in inner)
 
     def op(self, op: Op, point: _Point[State]) -> _Point[State]:
-        known = point.known
+        known, number = point.known, point.number
         if len(op.results) == 1 and op.results[0] in self.numbers:
-            found = _compute(op, point.number)
+            found = _compute(op, number)
             if found is not None:
                 known |= {(op.results[0], found)}
         if not self.machine.is_relevant(op):
             return _Point(point.state, known)
-        return _Point(self.machine.step(op, point.state, dict(known)), known)
+        return _Point(self.machine.step(op, point.state, number), known)
 
     def branch(self, op: If, points: set[_Point[State]]) -> set[_Point[State]]:
         ends: set[_Point[State]] = set()
@@ -137,30 +153,49 @@ class Paths(Generic[State]):
         return ends
 
     def loop(self, op: For, points: set[_Point[State]]) -> set[_Point[State]]:
-        block = op.regions[0].block
-        index, *arguments = block.arguments
+        arguments = op.regions[0].block.arguments[1:]
         ends: set[_Point[State]] = set()
         for outside in points:
-            first = self.handed(outside, _pairs(arguments, op.initial), outside)
+            seen_outside = self.seen_inside(op, outside)
+            first = self.handed(outside, _pairs(arguments, op.initial), seen_outside)
             pending = [(first, True)]
             seen = set(pending)
             while pending:
                 head, is_first = pending.pop()
                 if not (is_first and always_runs(op)):
                     ends.add(self.handed(head, _pairs(op.results, arguments), outside))
-                # The index has a number only as its distance from the lower bound: none, or some.
-                place = {(index, 0 if is_first else 1)} if index in self.numbers else set()
-                inside = _Point(head.state, head.known | place)
-                for end in self.block(block, {inside}):
-                    again = self.handed(
-                        end, _pairs(arguments, block.terminator.operands), outside
-                    ), False  # fmt: skip
-                    if again not in seen:
-                        seen.add(again)
-                        pending.append(again)
+                new = {(point, False) for point in self.iteration(op, head, is_first, seen_outside)}
+                pending += new - seen
+                seen |= new
                 if len(seen) > _LIMIT:
                     raise IRError("what runs beside the threads takes too many states in a loop")
         return ends
+
+    def iteration(
+        self, op: For, head: _Point[State], is_first: bool, outside: _Point[State]
+    ) -> set[_Point[State]]:
+        """Where the next iteration can start, if this one starts at `head`. Loops around this one
+        come back to the same points: they are followed once.
+        """
+        found = self.iterations.get((op, head, is_first))
+        if found is None:
+            block = op.regions[0].block
+            index, *arguments = block.arguments
+            # The index has a number only as its distance from the lower bound: none, or some.
+            place = {(index, 0 if is_first else 1)} if index in self.numbers else set()
+            ends = self.block(block, {_Point(head.state, head.known | place)})
+            pairs = _pairs(arguments, block.terminator.operands)
+            found = {self.handed(end, pairs, outside) for end in ends}
+            self.iterations[op, head, is_first] = found
+        return found
+
+    def seen_inside(self, op: For, outside: _Point[State]) -> _Point[State]:
+        """The point with only those numbers that the loop's body reads."""
+        read = self.reads.get(op)
+        if read is None:
+            read = {value for inner in op.walk() for value in inner.operands}
+            self.reads[op] = read
+        return _Point(outside.state, frozenset(each for each in outside.known if each[0] in read))
 
     def handed(self, point: _Point[State], pairs: Pairs, outside: _Point[State]) -> _Point[State]:
         """The point with `pairs` handed over, which knows nothing else that `outside` does not."""
@@ -199,7 +234,12 @@ def _compute(op: Op, known: Numbers) -> int | None:
     if not isinstance(op, Elementwise) or any(map(_is_index, op.operands)):
         return None
     operands = [number_of(value, known) for value in op.operands]
-    return None if None in operands else int(elementwise(op, operands))
+    return None if None in operands else _computed(op, tuple(operands))
+
+
+@lru_cache(maxsize=1024)
+def _computed(op: Elementwise, operands: tuple[int | None, ...]) -> int:
+    return int(elementwise(op, operands))
 
 
 def _is_index(value: Value) -> bool:
