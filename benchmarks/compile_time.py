@@ -17,12 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.record import Results, parser
 
 CASES = ("softmax 1024", "layernorm 1024", "softmax 65536")
+# Measured by `benchmarks.gemm`.
+MATRIX_PRODUCTS = ("product by pointers 128x256x64", "persistent product 128x256x64")
 PROCESSES = 3
 
 
@@ -46,37 +48,71 @@ def kernels(provider: str) -> dict[str, Callable[[], object]]:
             x, x, w, w, mean, mean, 1024, 1024, 1e-5, BLOCK=1024, num_warps=4
         ),
         "softmax 65536": lambda: softmax[(2,)](long, long, 65536, 65536, BLOCK=65536, num_warps=4),
+        **dict(zip(MATRIX_PRODUCTS, products(provider), strict=True)),
     }
 
 
-def child(provider: str) -> None:
+def products(provider: str) -> tuple[Callable[[], object], Callable[[], object]]:
+    """The first launches of matrix products: by pointers, and persistent with descriptors."""
+    import torch
+
+    a = torch.randn(1024, 1024, device="cuda", dtype=torch.bfloat16)
+    strides = (1024, 1, 1024, 1, 1024, 1)
+    options = {"GROUP": 8, "num_stages": 3, "num_warps": 8}
+    if provider == "triton":
+        from triton.tools.tensor_descriptor import TensorDescriptor
+
+        from benchmarks import triton_gemm as peer
+
+        tile = {"BM": 128, "BN": 256, "BK": 64, **options}
+        blocks = ([128, 64], [256, 64], [128, 256])
+        described = [TensorDescriptor.from_tensor(a, block) for block in blocks]
+        return (
+            lambda: peer.pointers[(32,)](a, a, a, 1024, 1024, 1024, *strides, **tile),
+            lambda: peer.persistent[(32,)](*described, 1024, 1024, 1024, 32, PARTS=1, **tile),
+        )
+    from examples import gemm
+
+    tile = {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, **options}
+    return (
+        lambda: gemm.gemm_pointers[(32,)](a, a, a, 1024, 1024, 1024, *strides, **tile),
+        lambda: gemm.gemm[(32,)](a, a, a, 1024, 1024, 1024, TRANSPOSED=True, **tile),
+    )
+
+
+def child(provider: str, cases: Sequence[str]) -> None:
     """Time each first launch in this process and print milliseconds as JSON."""
     found = {}
-    for name, launch in kernels(provider).items():
+    launches = kernels(provider)
+    for name in ("warm-up", *cases):
+        launch = launches[name]
         start = time.perf_counter()
         launch()
         found[name] = (time.perf_counter() - start) * 1e3
     print(json.dumps(found))
 
 
-def measure(provider: str) -> dict[str, float]:
+def measure(
+    provider: str, cases: Sequence[str] = CASES, processes: int = PROCESSES
+) -> dict[str, float]:
     """Medians over fresh processes with empty caches."""
     runs = []
-    for _ in range(PROCESSES):
+    for _ in range(processes):
         with tempfile.TemporaryDirectory() as folder:
             caches = {"BLOCKLANG_CACHE_DIR": folder, "TRITON_CACHE_DIR": folder}
             command = [sys.executable, "-m", "benchmarks.compile_time", "--child", provider]
+            command += cases
             run = subprocess.run(
                 command, capture_output=True, text=True, check=True, env={**os.environ, **caches}
             )
             runs.append(json.loads(run.stdout.splitlines()[-1]))
-    return {case: statistics.median(run[case] for run in runs) for case in CASES}
+    return {case: statistics.median(run[case] for run in runs) for case in cases}
 
 
 def main() -> None:
     """Measure both providers, or be one of their processes."""
     if sys.argv[1:2] == ["--child"]:
-        child(sys.argv[2])
+        child(sys.argv[2], sys.argv[3:])
         return
     arguments = parser(__doc__.splitlines()[0]).parse_args()
     results = Results(arguments.commit)

@@ -255,8 +255,8 @@ def suitable(configs, arguments, **_):
     """The configurations worth trying for the arguments of a launch, given by name.
 
     On the CPU, where there are neither stages nor warps, that is one. Else steps have 128 or 256
-    bytes, tiles are not much larger than the result, and there are as many stages as fit into
-    shared memory beside the tile that is stored, or hardly fewer.
+    bytes, tiles are neither much larger than the result nor thousands, and there are as many stages
+    as fit into shared memory beside the tile that is stored, or hardly fewer.
     """
     a = arguments["a"]
     if isinstance(a, np.ndarray):
@@ -271,14 +271,17 @@ def suitable(configs, arguments, **_):
         added = 0 if arguments.get("residual") is None else 4 * m * n
         free = SHARED_BYTES - stored - added
         deepest = min(6, free // ((m + n) * step))
-        small = m < max(65, 2 * arguments["m"]) and n < max(65, 2 * arguments["n"])
-        if step in (128, 256) and small and deepest // 2 < each.num_stages <= deepest:
+        suits = m < max(65, 2 * arguments["m"]) and n < max(65, 2 * arguments["n"])
+        suits = suits and (m * n >= 32768 or tiles({**arguments, **each.kwargs})[0] <= 4096)
+        if step in (128, 256) and suits and deepest // 2 < each.num_stages <= deepest:
             found.append(each)
     return found
 
 
-def tune(kernel):
-    """The kernel with whichever configuration is fastest for the sizes at hand."""
+def tune(kernel, **settings):
+    """The kernel with whichever configuration is fastest for the sizes at hand; `settings` are
+    those of `blocklang.autotune`.
+    """
     sizes = ("m", "n", "k", "batch", "splits", "TRANSPOSED", "ACTIVATION", "ADD")
     parameters = {parameter.name for parameter in kernel.parameters}
     return blocklang.autotune(
@@ -287,8 +290,7 @@ def tune(kernel):
         prune_configs_by={"early_config_prune": suitable},
         # Of parts that are added to a result, every run would add once more.
         reset_to_zero=["parts"] if "parts" in parameters else None,
-        warmup=5,
-        rep=20,
+        **{"warmup": 5, "rep": 20, **settings},
     )(kernel)
 
 

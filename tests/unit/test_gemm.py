@@ -246,7 +246,7 @@ def array_like(itemsize):
     return SimpleNamespace(dtype=SimpleNamespace(itemsize=itemsize))
 
 
-def chosen(itemsize, result_itemsize, size=8192):
+def chosen(itemsize, result_itemsize, size=4096):
     """The configurations that are tried for large matrices."""
     arguments = {"a": array_like(itemsize), "c": array_like(result_itemsize), "m": size, "n": size}
     return gemm.suitable(gemm.configurations(), arguments)
@@ -373,6 +373,12 @@ def test_tiles_are_not_much_larger_than_results():
         tiles = {tuple(c.kwargs.values())[:2] for c in chosen(2, 2, size)}
         assert (64, 64) in tiles
         assert all(max(tile) < 2 * max(size, 33) for tile in tiles)
+
+
+def test_large_results_have_large_tiles():
+    sizes = {config.kwargs["BLOCK_M"] * config.kwargs["BLOCK_N"] for config in chosen(2, 2, 8192)}
+    assert sizes == {128 * 128, 128 * 256}
+    assert {c.kwargs["BLOCK_M"] * c.kwargs["BLOCK_N"] for c in chosen(2, 2, 1 << 17)} == {128 * 256}
 
 
 def test_grids():
