@@ -1,5 +1,8 @@
 """Executes the PTX of a kernel on NumPy arrays: an oracle for code generation without a GPU.
 
+Accesses to shared memory by different threads without a barrier between them, one of which writes,
+are errors too, as is whatever touches the target of a copy before it has been waited for.
+
 All threads of a program go from instruction to instruction together, each register an array with an
 entry a thread. So barriers are idle, and branches must go the same way for all threads, which the
 kernels of these tests keep to. What is asynchronous happens as late as it may: copies to shared
@@ -59,7 +62,8 @@ class Machine:
             self.registers[f"%ctaid.{name}"] = thread * 0 + program[axis]
             self.registers[f"%nctaid.{name}"] = thread * 0 + grid[axis]
         self.shared = np.full(self.shared_bytes, 0xFF, np.uint8)
-        self.copies: list[list[tuple[Array, Array]]] = [[]]
+        self.order = Order(self.shared_bytes)
+        self.copies: list[list[tuple[Array, Array, Array]]] = [[]]
         position = 0
         while position < len(self.code):
             guard, opcode, operands = self.code[position]
@@ -134,6 +138,46 @@ class Machine:
         inside = (start >= 0) & (start + size <= len(memory))
         assert inside[mask].all(), f"access outside {space} memory"
         return memory, np.where(mask, start, 0)[:, None] + np.arange(size)
+
+
+class Order:
+    """Who has touched each byte of shared memory since the last barrier: a thread, NOBODY or
+    SEVERAL; and which bytes copies are under way to.
+    """
+
+    NOBODY, SEVERAL = -1, -2
+
+    def __init__(self, size: int) -> None:
+        self.writers = np.full(size, self.NOBODY)
+        self.readers = np.full(size, self.NOBODY)
+        self.pending = np.zeros(size, bool)
+
+    def barrier(self) -> None:
+        """All accesses before are in order with all accesses after."""
+        self.writers[:] = self.NOBODY
+        self.readers[:] = self.NOBODY
+
+    def read(self, at: Array, threads: Array) -> None:
+        """Each of `threads` reads the bytes in its row of `at`."""
+        self._check(self.writers, at, threads, "read after write")
+        mine = np.broadcast_to(threads[:, None], at.shape)
+        before = self.readers[at]
+        # Rows may name the same byte: whoever comes last, several have read it.
+        self.readers[at] = mine
+        several = (before != self.NOBODY) & (before != mine) | (self.readers[at] != mine)
+        self.readers[at[several]] = self.SEVERAL
+
+    def write(self, at: Array, threads: Array) -> None:
+        """Each of `threads` writes the bytes in its row of `at`."""
+        self._check(self.writers, at, threads, "write after write")
+        self._check(self.readers, at, threads, "write after read")
+        self.writers[at] = threads[:, None]
+
+    def _check(self, others: Array, at: Array, threads: Array, what: str) -> None:
+        assert not self.pending[at].any(), f"{what} while a copy is under way"
+        found = others[at]
+        same = (found == self.NOBODY) | (found == threads[:, None])
+        assert same.all(), f"{what} without a barrier between, by other threads"
 
 
 def _lay_out(arrays: Sequence[Array]) -> tuple[Array, list[int]]:
@@ -347,6 +391,8 @@ def _(m: Machine, opcode: str, operands: list[str], mask: Array) -> None:
     size = np.dtype(KINDS[kind]).itemsize
     space = "shared" if "shared" in parts else "global"
     memory, at = m.bytes_at(space, m.address(operands[1]), size * len(targets), mask)
+    if space == "shared":
+        m.order.read(at[mask], np.arange(m.threads)[mask])
     raw = memory[at]
     for place, target in enumerate(targets):
         piece = np.ascontiguousarray(raw[:, place * size : (place + 1) * size])
@@ -363,12 +409,15 @@ def _(m: Machine, opcode: str, operands: list[str], mask: Array) -> None:
     space = "shared" if "shared" in parts else "global"
     memory, at = m.bytes_at(space, m.address(operands[0]), size * len(sources), mask)
     words = [m.read(s, kind).view(np.uint8).reshape(m.threads, size) for s in sources]
+    if space == "shared":
+        m.order.write(at[mask], np.arange(m.threads)[mask])
     memory[at[mask]] = np.concatenate(words, axis=1)[mask]
 
 
 @handles("bar", "barrier")
 def _(m: Machine, opcode: str, operands: list[str], mask: Array) -> None:
     assert mask.all()
+    m.order.barrier()
 
 
 @handles("shfl")
@@ -390,8 +439,10 @@ def _(m: Machine, opcode: str, operands: list[str], mask: Array) -> None:
         # The last entry is the group that is still open.
         closed = len(m.copies) - 1 - int(operands[0])
         for group in m.copies[: max(closed, 0)]:
-            for at, data in group:
+            for at, threads, data in group:
                 m.shared[at] = data
+                m.order.pending[at] = False
+                m.order.write(at, threads)
         m.copies = m.copies[max(closed, 0) :]
     else:
         size = int(operands[2])
@@ -399,7 +450,10 @@ def _(m: Machine, opcode: str, operands: list[str], mask: Array) -> None:
         memory, source = m.bytes_at("global", m.address(operands[1]), size, mask & (count > 0))
         _, target = m.bytes_at("shared", m.address(operands[0]), size, mask)
         data = np.where(np.arange(size) < count[:, None], memory[source], 0)
-        m.copies[-1].append((target[mask], data[mask]))
+        threads = np.arange(m.threads)[mask]
+        m.order.write(target[mask], threads)
+        m.order.pending[target[mask]] = True
+        m.copies[-1].append((target[mask], threads, data[mask]))
 
 
 @handles("ldmatrix", "stmatrix")
@@ -408,6 +462,8 @@ def _(m: Machine, opcode: str, operands: list[str], mask: Array) -> None:
     pointer, words = operands[::-1] if loads else operands
     registers = members(words)
     rows, at = m.bytes_at("shared", m.address(pointer), 16, mask)
+    named = (np.arange(m.threads) % 32 < 8 * len(registers)).nonzero()[0]
+    (m.order.read if loads else m.order.write)(at[named], named)
     at = at.reshape(-1, 32, 16)
     for matrix, register in enumerate(registers):
         places = at[:, 8 * matrix : 8 * matrix + 8].reshape(len(at), 8, 8, 2)

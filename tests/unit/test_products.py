@@ -46,7 +46,7 @@ def test_operands_in_any_order(kind: str, transposed: tuple[bool, bool]) -> None
 
 
 @pytest.mark.parametrize("stages", [1, 2, 3, 4, 6])
-@pytest.mark.parametrize("depth", [1, 32, 33, 64, 200])
+@pytest.mark.parametrize("depth", [0, 1, 32, 33, 64, 200])
 def test_any_number_of_iterations_fits_any_number_of_stages(stages: int, depth: int) -> None:
     check(Gemm("fp16", (16, 16, depth), (16, 16, 32), warps=1, stages=stages), "sm_80")
 
