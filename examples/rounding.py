@@ -109,6 +109,12 @@ def _square_root(a: Rounded) -> Rounded:
     return _rounded(value, a.error / (2 * value), units=4)
 
 
+def _logarithm(a: Rounded) -> Rounded:
+    value = np.log(a.value)
+    # GPUs multiply a logarithm to the base 2, which is near zero where this one is.
+    return Rounded(value, a.error / a.value + (4 * np.abs(value) + 2) * UNIT)
+
+
 def _exponential(a: Rounded) -> Rounded:
     value = np.exp(a.value)
     # GPUs compute 2**(a * log2(e)), and the rounding of that product grows with a.
@@ -128,4 +134,5 @@ RULES: dict[np.ufunc, Callable[..., Rounded]] = {
     np.true_divide: _divide,
     np.sqrt: _square_root,
     np.exp: _exponential,
+    np.log: _logarithm,
 }
