@@ -23,6 +23,7 @@ REGIONS: Mapping[str, Callable[..., str]] = {
     "cpu-plan": codegen.cpu_plan,
     "descriptor-methods": language.descriptor_methods,
     "dtypes": language.dtypes,
+    "excerpt": passes.excerpt,
     "functions": language.functions,
     "function-list": language.function_list,
     "invariants": intermediate.invariants,

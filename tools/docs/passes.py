@@ -12,6 +12,7 @@ import inspect
 import pkgutil
 import re
 import sys
+import textwrap
 from dataclasses import dataclass, fields, replace
 
 from blocklang import compile as pipelines
@@ -30,7 +31,7 @@ FOLDER = ROOT / "docs" / "examples" / "passes"
 
 def pipeline() -> str:
     """The lists of passes, as blocklang/compile.py has them."""
-    functions = (pipelines.simplify, pipelines.layouts, pipelines.shared_memory)
+    functions = pipelines.simplify, pipelines.layouts, pipelines.overlap, pipelines.shared_memory
     return fenced("\n\n".join(inspect.getsource(f).rstrip() for f in functions), "python source")
 
 
@@ -41,6 +42,7 @@ def in_order() -> list[Pass]:
     run = [
         *pipelines.simplify(TARGET),
         *pipelines.layouts(TARGET),
+        *pipelines.overlap(TARGET),
         *pipelines.shared_memory(TARGET),
     ]
     once = {each.name: each for each in reversed(run)}
@@ -73,6 +75,16 @@ def _section(each: Pass) -> str:
     if before != after:
         lines += ["becomes", "", fenced(after, "blir")]
     return "\n".join(lines)
+
+
+def excerpt(name: str, first: str, last: str) -> str:
+    """A part of what a pass makes of its example: from the line with `first` to that with `last`."""
+    (each,) = (each for each in in_order() if each.name == name)
+    _, after = read_example(each).run()
+    lines = after.splitlines()
+    start = next(i for i, line in enumerate(lines) if first in line)
+    end = next(i for i in range(start, len(lines)) if last in lines[i])
+    return fenced(textwrap.dedent("\n".join(lines[start : end + 1])), "blir")
 
 
 @dataclass(frozen=True)
