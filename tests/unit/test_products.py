@@ -98,8 +98,8 @@ def test_persistent_programs_with_a_narrow_transposed_factor(stages: int) -> Non
     np.testing.assert_allclose(c, expected, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_attention(causal: bool) -> None:
+@pytest.mark.parametrize(("causal", "warps"), [(False, 4), (True, 4), (True, 1), (False, 8)])
+def test_attention(causal: bool, warps: int) -> None:
     rng = np.random.default_rng(3)
     n, d = 100, 32
     q, k, v = (bfloat16(rng, n, d) for _ in range(3))
@@ -107,10 +107,10 @@ def test_attention(causal: bool) -> None:
     scale = float(np.log2(np.e) / np.sqrt(d))
     compiled = attention.compile(
         {**dict.fromkeys("qkv", "*bf16:16"), "o": "*fp32:16", "N": "i32", "scale": "fp32"},
-        {"BM": 64, "BN": 32, "D": d, "CAUSAL": causal}, "sm_80", num_warps=4,
+        {"BM": 64, "BN": 32, "D": d, "CAUSAL": causal}, "sm_80", num_warps=warps,
     )  # fmt: skip
-    # The probabilities are the left factor as they are: what goes through shared memory is copied.
-    assert "st.shared" not in loop_of(compiled.asm["ptx"])
+    # The probabilities are the left factor as they are, if each warp has rows of its own.
+    assert ("st.shared" in loop_of(compiled.asm["ptx"])) == (warps == 8)
     arguments = {"q": q, "k": k, "v": v, "o": o, "N": n, "scale": scale}
     Run(compiled, arguments, (2,)).on_machine()
     x, y, z = (each.astype(np.float64) for each in (q, k, v))
