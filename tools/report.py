@@ -110,6 +110,36 @@ def rowwise_table(section: Section) -> str:
     return table(header, lines)
 
 
+def product_table(section: Section) -> str:
+    """Matrix products on a GPU beside cuBLAS's and Triton's, and the peak of the hardware."""
+    header = (
+        "product",
+        "bound, TFLOP/s",
+        "cuBLAS, TFLOP/s",
+        "Triton, TFLOP/s",
+        "blocklang, TFLOP/s",
+        "× cuBLAS",
+        "× Triton",
+        "of the bound",
+    )
+    lines = []
+    for case, by in section.cases.items():
+        ours, peers = by.get("blocklang"), [by.get(p) for p in ("cublas", "triton")]
+        bound = next(iter(by.values()))["bound"]
+        rates = [row["rate"] if row else None for row in (*peers, ours)]
+        ratios = [peer["ms"] / ours["ms"] if peer and ours else None for peer in peers]
+        lines.append(
+            (
+                case,
+                f"{bound / 1e12:.0f}",
+                *(f"{rate / 1e12:.0f}" if rate else "–" for rate in rates),
+                *(f"{ratio:.2f}" if ratio else "–" for ratio in ratios),
+                f"{ours['of_bound']:.0%}" if ours else "–",
+            )
+        )
+    return table(header, lines)
+
+
 def launch_table(section: Section) -> str:
     """Host time of a launch beside the driver's own."""
     header = ("launch of", "by", "µs of host time", "× the floor")
@@ -176,10 +206,18 @@ def import_table(section: Section) -> str:
 TABLES: Mapping[str, Callable[[Section], str]] = {
     "softmax": rowwise_table,
     "layernorm": rowwise_table,
+    "gemm": product_table,
     "launch": launch_table,
     "compile": compile_table,
     "cpu": cpu_table,
     "import": import_table,
+}
+
+
+# What a plot can show, by the entry of a row that has it.
+SHARES: Mapping[str, str] = {
+    "of_copy": "share of the speed of a copy",
+    "of_bound": "share of what tensor cores and memory allow",
 }
 
 
@@ -225,12 +263,13 @@ def bars(section: Section) -> tuple[str, dict[str, dict[str, float]]]:
 
     The bound is 1 in every case.
     """
-    shown = ("triton", "numpy", "blocklang", "blocklang-shaped")
+    shown = ("cublas", "triton", "numpy", "blocklang", "blocklang-shaped")
+    share = next(name for name in SHARES if any(name in row for row in section.rows))
     lengths = {
-        case: {p: row["of_copy"] for p, row in by.items() if p in shown}
+        case: {p: row[share] for p, row in by.items() if p in shown}
         for case, by in section.cases.items()
     }
-    return "share of the speed of a copy", lengths
+    return SHARES[share], lengths
 
 
 def draw(section: Section, path: Path) -> None:
@@ -260,7 +299,11 @@ def draw(section: Section, path: Path) -> None:
 
 def plotted(sections: Mapping[str, Section]) -> Iterable[Section]:
     """The sections that have a plot."""
-    return (s for s in sections.values() if any("of_copy" in row for row in s.rows))
+    return (
+        section
+        for section in sections.values()
+        if any(share in row for share in SHARES for row in section.rows)
+    )
 
 
 def stale(root: Path) -> tuple[dict[Path, str], list[tuple[Section, Path]]]:

@@ -23,6 +23,13 @@ def gpu_row(provider, ms, **more):
     }  # fmt: skip
 
 
+def product_row(provider, ms, **more):
+    return {
+        "section": "gemm", "case": "bf16 8x8x8 NT", "provider": provider, "ms": ms,
+        "rate": 500e12 / ms, "of_bound": 0.5 / ms, "bound": 1000e12, **more,
+    }  # fmt: skip
+
+
 ROWS = [
     gpu_row("copy", 1.0),
     gpu_row("triton", 2.0, configuration="w4", correct=True),
@@ -43,9 +50,13 @@ ROWS = [
         "threads": 2,
     },
     {"section": "import", "case": "fresh process", "provider": "blocklang", "ms": 30.0},
+    product_row("cublas", 1.0, correct=True),
+    product_row("blocklang", 0.8, correct=True, configuration="BLOCK_M=64"),
+    {**product_row("triton", 2.0), "case": "bf16 9x9x9 NN"},
 ]
 EXPECTED = {
     "softmax": "| f32 8x8 | 2.00 | 1.00 | 1.25 | 1.25 | 1.60 (short 4r) | 80% |",
+    "gemm": "| bf16 8x8x8 NT | 1000 | 500 | – | 625 | 1.25 | – | 62% |",
     "launch": "| 3 arrays | blocklang | 3.00 | 1.5 |",
     "compile": "| softmax | 250 | 100 | 2.5 × |",
     "cpu": "| add | 1.00 | 4.00 | 2.00 | 2.0 × | 50% |",
@@ -94,8 +105,14 @@ def test_table(section, project):
     assert f"*{machine}, 2026-01-02; Python 3.12.0, numpy 2.0, triton 3.6.*" in page
     assert report.fill(page, sections) == page
     assert "![" not in page
-    has_plot = section in ("softmax", "cpu")
+    has_plot = section in ("softmax", "gemm", "cpu")
     assert (f"(pictures/{section}.svg)" in report.fill(page, sections, "pictures")) == has_plot
+
+
+def test_products_that_one_provider_lacks_are_shown(project):
+    sections = report.read_results(project / "benchmarks/results")
+    page = report.fill(marks("gemm"), sections)
+    assert "| bf16 9x9x9 NN | 1000 | – | 250 | – | – | – | – |" in page.splitlines()
 
 
 def test_pages_are_written_and_then_current(project, monkeypatch, capsys):
@@ -105,7 +122,7 @@ def test_pages_are_written_and_then_current(project, monkeypatch, capsys):
     assert report.main([], project) == 0
     readme = (project / "README.md").read_text()
     assert re.fullmatch(r"Before\.\n<!--.*\| add \|.*-->\nAfter\.\n", readme, re.DOTALL)
-    assert [name for name, _ in drawn] == ["softmax", "cpu"]
+    assert [name for name, _ in drawn] == ["softmax", "cpu", "gemm"]
     for name, path in drawn:
         path.parent.mkdir(exist_ok=True)
         sections = report.read_results(project / "benchmarks/results")
