@@ -146,8 +146,8 @@ DISABLE_PASSES: Variable[tuple[str, ...]] = Variable(
 CHECK: Variable[int] = Variable(
     "BLOCKLANG_CHECK",
     _integer(0, 2),
-    default=1,
-    default_text="1",
+    default=0,
+    default_text="0",
     documentation=(
         "How much the compiler checks itself. 0: the IR is verified after each list of passes "
         "only; 1: after every pass; 2: and it is also printed and parsed back after every pass."

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# Tests verify the IR after every pass, which users need not wait for.
+os.environ.setdefault("BLOCKLANG_CHECK", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

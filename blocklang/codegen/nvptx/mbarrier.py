@@ -26,6 +26,25 @@ def barrier(e: NvptxEmitter, barriers: Value, index: Value) -> str:
     return e.emit(f"getelementptr [{_BYTES} x i8], {SHARED} {e[barriers]}, i32 {e[index]}")
 
 
+def _local_address(operand: int, barriers: Value) -> str:
+    """PTX that defines `place`, the address of the barrier whose byte `operand` counts.
+
+    The start of shared memory is taken here and not from LLVM, which would keep it in a register
+    all the time. ptxas then takes what it is added to for different in each thread, and with it
+    everything that is computed behind a wait at such an address.
+    """
+    made = barriers.owner
+    assert isinstance(made, MBarrierAlloc)
+    return (
+        f".reg .b32 place; mov.b32 place, shared_memory; add.u32 place, place, ${operand}; "
+        f"add.u32 place, place, {made.offset}; "
+    )
+
+
+def _byte(e: NvptxEmitter, index: Value) -> str:
+    return e.emit(f"shl i32 {e[index]}, {_BYTES.bit_length() - 1}")
+
+
 @lowers(MBarrierAlloc, on=("nvptx",), capability=90)
 def _(e: NvptxEmitter, op: MBarrierAlloc) -> str:
     assert op.offset >= 0, "allocate_shared has not run"
@@ -55,19 +74,24 @@ def _initialise(e: NvptxEmitter, ops: list[MBarrierAlloc]) -> None:
 @lowers(MBarrierWait, on=("nvptx",), capability=90)
 def _(e: NvptxEmitter, op: MBarrierWait) -> None:
     """The hardware suspends the thread for a while; it may give up before the phase is complete."""
-    place = barrier(e, op.barriers, op.index)
+    byte = _byte(e, op.index)
     wait, done = e.new_label("wait"), e.new_label("endwait")
     e.line(f"br label %{wait}")
     e.label(wait)
-    name = "@llvm.nvvm.mbarrier.try.wait.parity.scope.cta.space.cta"
-    complete = e.emit(f"call i1 {name}({SHARED} {place}, i32 {e[op.phase]})")
+    (complete,) = e.assembly(
+        f"{{ {_local_address(1, op.barriers)}"
+        "mbarrier.try_wait.parity.shared::cta.b64 $0, [place], $2; }",
+        [("b", "i1")],
+        [("r", "i32", byte), ("r", "i32", e[op.phase])],
+        memory=True,
+    )
     e.line(f"br i1 {complete}, label %{done}, label %{wait}")
     e.label(done)
 
 
 @lowers(MBarrierArrive, on=("nvptx",), capability=90)
 def _(e: NvptxEmitter, op: MBarrierArrive) -> None:
-    place = barrier(e, op.barriers, op.index)
+    byte = _byte(e, op.index)
     predicate = None if op.predicate is None else e[op.predicate]
     if e.partition != "producer":
         # What the other lanes have read is read before the first one arrives for all.
@@ -76,9 +100,9 @@ def _(e: NvptxEmitter, op: MBarrierArrive) -> None:
         predicate = e.both(e.emit(f"icmp eq i32 {lane}, 0"), predicate)
     # A predicated instruction does not cut the code into basic blocks.
     e.assembly(
-        "@$0 mbarrier.arrive.shared::cta.b64 _, [$1];",
+        f"{{ {_local_address(1, op.barriers)}@$0 mbarrier.arrive.shared::cta.b64 _, [place]; }}",
         [],
-        [("b", "i1", predicate or "true"), ("r", SHARED, place)],
+        [("b", "i1", predicate or "true"), ("r", "i32", byte)],
         memory=True,
     )
 

@@ -138,8 +138,10 @@ class Words:
 # ---------------------------------------------------------------- instructions
 
 
-class _Instruction:
-    """The instruction of one op: its name, and its calls."""
+class _Products:
+    """The instructions of one op, as one piece of inline PTX: the accumulators, of which there are
+    up to 256 words, pass through LLVM once for all of them.
+    """
 
     def __init__(self, e: NvptxEmitter, op: Wgmma, columns: int, words: Words, b: Tile) -> None:
         self.e, self.words = e, words
@@ -158,42 +160,63 @@ class _Instruction:
         self.is_transposed_b = b.fastest == 1
         self.may_transpose = bits == 16
         assert self.may_transpose or b.fastest == 0, f"{names[1]} must run along K"
+        # Addresses come first, so that nothing stands between the instructions.
+        self.addresses: dict[str, str] = {}
+        self.lines: list[str] = []
+        self.operands: dict[tuple[str, str], int] = {}
 
-    def call(
-        self,
-        acc: Sequence[str] | None,
-        a: Sequence[str],
-        is_transposed_a: bool,
-        b: str,
-        accumulate: str | None,
-    ) -> list[str]:
-        """One instruction on the words of an accumulator (None: it counts as zero). `a` is one
-        descriptor or the four words of a fragment; `accumulate` is a predicate (None: true).
+    def start(self, acc: Sequence[str] | None, accumulate: str | None) -> None:
+        """The words of all accumulators (None: they count as zero)."""
+        self.acc = acc
+        # Tied operands have numbers of their own.
+        self.first = self.words.count * (1 if acc is None else 2)
+        self.accumulate = None if accumulate is None else self.operand("b", accumulate)
+
+    def operand(self, constraint: str, value: str) -> str:
+        """The number of an operand."""
+        number = self.operands.setdefault((constraint, value), self.first + len(self.operands))
+        return f"${number}"
+
+    def descriptor(self, base: str, constant: int) -> str:
+        """The register of a descriptor: a base plus a constant."""
+        source = self.operand("l", base)
+        name = f"d{len(self.addresses)}"
+        text = f"{source}, {constant}"
+        return self.addresses.setdefault(text, name)
+
+    def add(
+        self, number: int, a: str | Sequence[str], is_transposed_a: bool, b: str, is_first: bool
+    ) -> None:
+        """One instruction on accumulator block `number`; `a` is a descriptor or the four words of a
+        fragment.
         """
-        count, kind = self.count, self.words.kind
-        operands = [] if acc is None else [(str(i), kind, word) for i, word in enumerate(acc)]
-        first = count + len(operands)  # tied operands have numbers of their own
-        in_registers = len(a) > 1
-        operands += [("r", "i32", word) if in_registers else ("l", "i64", word) for word in a]
-        operands.append(("l", "i64", b))
-        left = ", ".join(f"${first + i}" for i in range(len(a)))
+        start = number * self.count
+        results = ", ".join(f"${start + i}" for i in range(self.count))
         tail = self.tail
-        if self.may_transpose:
-            tail += ("" if in_registers else f", {int(is_transposed_a)}") + (
-                f", {int(self.is_transposed_b)}"
-            )
-        if acc is not None and accumulate is not None:
-            predicate, before = f"${first + len(a) + 1}", ""
-            operands.append(("b", "i1", accumulate))
+        if isinstance(a, str):
+            left = a
+            tail += f", {int(is_transposed_a)}" if self.may_transpose else ""
         else:
-            predicate = "p"
-            before = f".reg .pred p; setp.ne.b32 p, {int(acc is not None)}, 0; "
-        results = ", ".join(f"${i}" for i in range(count))
-        if in_registers:
-            left = f"{{{left}}}"
-        inputs = f"{left}, ${first + len(a)}, {predicate}{tail}"
-        text = f"{{ {before}{self.name} {{{results}}}, {inputs}; }}"
-        return self.e.assembly(text, [(self.words.constraint, kind)] * count, operands)
+            left = f"{{{', '.join(self.operand('r', word) for word in a)}}}"
+        tail += f", {int(self.is_transposed_b)}" if self.may_transpose else ""
+        predicate = "true"
+        if is_first:
+            predicate = "false" if self.acc is None else self.accumulate or "true"
+        self.lines.append(f"{self.name} {{{results}}}, {left}, {b}, {predicate}{tail};")
+
+    def finish(self) -> list[str]:
+        """Emit everything; the words of the results."""
+        kind, constraint = self.words.kind, self.words.constraint
+        head = [".reg .pred true, false;", "setp.ne.b32 true, 1, 0;", "setp.ne.b32 false, 0, 0;"]
+        if self.addresses:
+            head.append(f".reg .b64 {', '.join(self.addresses.values())};")
+        head += [f"add.s64 {name}, {text};" for text, name in self.addresses.items()]
+        operands = [(str(i), kind, word) for i, word in enumerate(self.acc or ())]
+        kinds = {"b": "i1", "l": "i64", "r": "i32"}
+        operands += [(form, kinds[form], value) for form, value in self.operands]
+        text = "\\0A".join(["{", *head, *self.lines, "}"])
+        # The first instruction's results are written before the last one's operands are read.
+        return self.e.assembly(text, [(f"&{constraint}", kind)] * self.words.count, operands)
 
 
 def _base(e: NvptxEmitter, buffer: Value, tile: Tile, groups: Sequence[Sequence[int]]) -> str:
@@ -227,20 +250,18 @@ class _Shared:
         assert isinstance(kind, SharedType)
         self.e, self.k = e, k
         self.tile = find_tile(kind.shape, kind.layout, kind.element.bits)
-        self.base = _base(e, value, self.tile, [self.at(each, 0) for each in groups])
-        self.made: dict[int, str] = {}
+        header = self.tile.header(k)
+        base = _base(e, value, self.tile, [self.at(each, 0) for each in groups])
+        signed = header - (1 << 64) if header >> 63 else header
+        self.base = e.emit(f"or disjoint i64 {base}, {signed}")
 
     def at(self, outer: int, depth: int) -> tuple[int, int]:
         """Coordinates from those along M or N, and along K."""
         return (outer, depth) if self.k == 1 else (depth, outer)
 
-    def descriptor(self, outer: int, depth: int) -> str:
-        """The descriptor of the tile that starts there."""
-        constant = self.tile.header(self.k) + (self.tile.byte(self.at(outer, depth)) >> 4)
-        if constant not in self.made:
-            signed = constant - (1 << 64) if constant >> 63 else constant
-            self.made[constant] = self.e.emit(f"add i64 {self.base}, {signed}")
-        return self.made[constant]
+    def byte(self, outer: int, depth: int) -> int:
+        """Where the tile starts that is at these coordinates, behind the first one."""
+        return self.tile.byte(self.at(outer, depth))
 
 
 class _Registers:
@@ -286,28 +307,27 @@ def _(e: NvptxEmitter, op: Wgmma) -> str:
         if isinstance(op.a.type, SharedType)
         else _Registers(e, op.a, warps)
     )
-    instruction = _Instruction(e, op, columns, words, b.tile)
+    products = _Products(e, op, columns, words, b.tile)
     is_transposed_a = isinstance(a, _Shared) and a.tile.fastest == 0
-    assert instruction.may_transpose or not is_transposed_a, "a must run along K"
-    count = instruction.count
-    taken = None if _is_nothing(op) else words.split(e, e[op.acc])
+    assert products.may_transpose or not is_transposed_a, "a must run along K"
+    acc = None if _is_nothing(op) else words.split(e, e[op.acc])
+    products.start(acc, None if op.accumulate is None else e[op.accumulate])
     # Each m64 block of accumulators is a chain of its own; the chains take turns.
-    chains = [None if taken is None else taken[i : i + count] for i in range(0, words.count, count)]
-    origins = [layout.apply(register=i * instruction.registers) for i in range(len(chains))]
-    accumulate = None if op.accumulate is None else e[op.accumulate]
-    e.line("call void @llvm.nvvm.wgmma.fence.sync.aligned()")
-    for depth in range(0, op.b.type.shape[0], instruction.depth):  # type: ignore[union-attr]
+    blocks = range(0, words.count, products.count)
+    origins = [layout.apply(register=i * products.registers) for i in range(len(blocks))]
+    for depth in range(0, op.b.type.shape[0], products.depth):  # type: ignore[union-attr]
         for number, (m, n) in enumerate(origins):
-            left = [a.descriptor(m, depth)] if isinstance(a, _Shared) else a.fragment(m, depth)
-            chains[number] = instruction.call(
-                chains[number],
-                left,
-                is_transposed_a,
-                b.descriptor(n, depth),
-                accumulate if depth == 0 else None,
-            )
+            left: str | Sequence[str]
+            if isinstance(a, _Shared):
+                left = products.descriptor(a.base, a.byte(m, depth) >> 4)
+            else:
+                left = a.fragment(m, depth)
+            right = products.descriptor(b.base, b.byte(n, depth) >> 4)
+            products.add(number, left, is_transposed_a, right, depth == 0)
+    e.line("call void @llvm.nvvm.wgmma.fence.sync.aligned()")
+    made = products.finish()
     e.line("call void @llvm.nvvm.wgmma.commit_group.sync.aligned()")
-    return words.join(e, [word for chain in chains for word in chain or ()])
+    return words.join(e, made)
 
 
 def _is_nothing(op: Wgmma) -> bool:
