@@ -43,7 +43,7 @@ FORWARD = {
 }
 BACKWARD_KEYS = {
     64: ((64, 128, 8, 3), (64, 128, 8, 2), (64, 128, 8, 4)),
-    128: ((64, 128, 8, 2), (32, 128, 8, 2)),
+    128: ((64, 128, 8, 3), (64, 128, 8, 2), (32, 128, 8, 2)),
     256: ((32, 64, 8, 1),),
 }
 BACKWARD_QUERIES = {
@@ -141,10 +141,11 @@ def attention_backward_keys(
     q, k, v, do, dk, dv, stats, heads, group, rows, padded, keys, scale,
     D: bl.constexpr, CAUSAL: bl.constexpr, BM: bl.constexpr, BN: bl.constexpr,
 ):  # fmt: skip
-    """dk and dv: blocks of BN keys, each walking along the queries of all heads that it serves, BM
-    at a time. BM divides padded.
+    """dk and dv of BN keys of a head, walking along the queries of all heads that it serves, BM at
+    a time. BM divides padded.
 
     Scores stand here with keys as rows: so the products that they go into have them in registers.
+    The blocks that causal queries look at most come first.
     """
     queries = bl.make_tensor_descriptor(q, [heads, rows, D], [rows * D, D, 1], [1, BM, D])
     gradients = bl.make_tensor_descriptor(do, [heads, rows, D], [rows * D, D, 1], [1, BM, D])
@@ -153,43 +154,36 @@ def attention_backward_keys(
     to_k = bl.make_tensor_descriptor(dk, [heads // group, keys, D], [keys * D, D, 1], [1, BN, D])
     to_v = bl.make_tensor_descriptor(dv, [heads // group, keys, D], [keys * D, D, 1], [1, BN, D])
     factor = scale * 1.4426950408889634
-    blocks = bl.cdiv(keys, BN)
-    pairs = bl.cdiv(blocks, 2)
-    for unit in range(bl.program_id(0), heads // group * pairs, bl.num_programs(0)):
-        source = unit // pairs
-        early = unit % pairs
-        for half in range(bl.minimum(2, blocks - 2 * early)):
-            first = early * BN
-            if half == 1:
-                first = (blocks - 1 - early) * BN
-            # The first query that sees any of the keys, and the first that sees all.
-            begin, full = 0, 0
-            if CAUSAL:
-                begin = bl.maximum(first + rows - keys, 0) // BM * BM
-                full = first + BN - 1 + rows - keys
-            y = sources.load([source, first, 0]).reshape((BN, D))
-            z = values.load([source, first, 0]).reshape((BN, D))
-            key_sum = bl.zeros((BN, D), bl.float32)
-            value_sum = bl.zeros((BN, D), bl.float32)
-            for head in range(source * group, source * group + group):
-                for m in range(begin, rows, BM):
-                    row = m + bl.arange(0, BM)
-                    shift = bl.load(stats + 2 * head * padded + row)
-                    mean = bl.load(stats + (2 * head + 1) * padded + row)
-                    x = queries.load([head, m, 0]).reshape((BM, D))
-                    s = bl.dot(y, x.T)
-                    dx = gradients.load([head, m, 0]).reshape((BM, D))
-                    dp = bl.dot(z, dx.T)
-                    p = bl.exp2(s * factor - shift[None, :])
-                    if CAUSAL and m < full:
-                        key = first + rows - keys + bl.arange(0, BN)
-                        p = bl.where(key[:, None] <= row[None, :], p, 0.0)
-                    value_sum = bl.dot(p.to(dx.dtype), dx, value_sum)
-                    ds = p * (dp - mean[None, :])
-                    key_sum = bl.dot(ds.to(x.dtype), x, key_sum)
-            key_sum *= scale
-            to_k.store([source, first, 0], key_sum.to(dk.dtype.element_ty).reshape((1, BN, D)))
-            to_v.store([source, first, 0], value_sum.to(dv.dtype.element_ty).reshape((1, BN, D)))
+    source = bl.program_id(1)
+    first = bl.program_id(0) * BN
+    # The first query that sees any of the keys, and the first that sees all.
+    begin, full = 0, 0
+    if CAUSAL:
+        begin = bl.maximum(first + rows - keys, 0) // BM * BM
+        full = first + BN - 1 + rows - keys
+    y = sources.load([source, first, 0]).reshape((BN, D))
+    z = values.load([source, first, 0]).reshape((BN, D))
+    key_sum = bl.zeros((BN, D), bl.float32)
+    value_sum = bl.zeros((BN, D), bl.float32)
+    for head in range(source * group, source * group + group):
+        for m in range(begin, rows, BM):
+            row = m + bl.arange(0, BM)
+            shift = bl.load(stats + 2 * head * padded + row)
+            mean = bl.load(stats + (2 * head + 1) * padded + row)
+            x = queries.load([head, m, 0]).reshape((BM, D))
+            s = bl.dot(y, x.T)
+            dx = gradients.load([head, m, 0]).reshape((BM, D))
+            dp = bl.dot(z, dx.T)
+            p = bl.exp2(s * factor - shift[None, :])
+            if CAUSAL and m < full:
+                key = first + rows - keys + bl.arange(0, BN)
+                p = bl.where(key[:, None] <= row[None, :], p, 0.0)
+            value_sum = bl.dot(p.to(dx.dtype), dx, value_sum)
+            ds = p * (dp - mean[None, :])
+            key_sum = bl.dot(ds.to(x.dtype), x, key_sum)
+    key_sum *= scale
+    to_k.store([source, first, 0], key_sum.to(dk.dtype.element_ty).reshape((1, BN, D)))
+    to_v.store([source, first, 0], value_sum.to(dv.dtype.element_ty).reshape((1, BN, D)))
 
 
 @blocklang.jit
@@ -285,20 +279,14 @@ tuned_backward_queries = tune(attention_backward_queries, BACKWARD_QUERIES)
 
 
 def by_queries(meta):
-    """The grid of kernels whose units are pairs of blocks of queries."""
-    return programs(meta, meta["heads"], blocklang.cdiv(meta["rows"], meta["BM"]))
+    """The grid of kernels that walk over units: a program for each multiprocessor."""
+    units = meta["heads"] * blocklang.cdiv(blocklang.cdiv(meta["rows"], meta["BM"]), 2)
+    return (min(units, multiprocessors(meta["q"]) or units),)
 
 
 def by_keys(meta):
-    """The grid of the kernel whose units are pairs of blocks of keys."""
-    heads = meta["heads"] // meta["group"]
-    return programs(meta, heads, blocklang.cdiv(meta["keys"], meta["BN"]))
-
-
-def programs(meta, heads, blocks):
-    """A program for each multiprocessor, or for each unit if there are fewer."""
-    units = heads * blocklang.cdiv(blocks, 2)
-    return (min(units, multiprocessors(meta["q"]) or units),)
+    """The grid of the kernel with a program for each block of keys."""
+    return blocklang.cdiv(meta["keys"], meta["BN"]), meta["heads"] // meta["group"]
 
 
 def sizes(q, k, scale):
