@@ -208,9 +208,8 @@ class Gemm:
         rng = np.random.default_rng(self.seed)
         m, n, k = self.sizes
         a, b = random_matrix(rng, (m, k), self.kind), random_matrix(rng, (k, n), self.kind)
-        order = ["F" if transposed else "C" for transposed in self.transposed]
-        left, right = (np.array(x, order=o) for x, o in zip((a, b), order, strict=True))  # type: ignore[call-overload]
-        return left, right
+        a = np.asfortranarray(a) if self.transposed[0] else a
+        return a, np.asfortranarray(b) if self.transposed[1] else b
 
     def run(self, target: str) -> Run:
         """The problem, compiled for a target."""

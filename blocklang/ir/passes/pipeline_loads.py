@@ -35,15 +35,15 @@ from blocklang.ir.core import Argument, Function, Module, Operation, Result, Val
 from blocklang.ir.layout import LinearLayout, best_shared, conversion, copied_elements
 from blocklang.ir.op import Effect, Op
 from blocklang.ir.ops.async_copy import AsyncCommit, AsyncCopy, AsyncWait, NextSlot
-from blocklang.ir.ops.asynchronous import FenceAsync, LoadShared, SharedSlot, ToShared
+from blocklang.ir.ops.asynchronous import FenceAsync, LoadShared, SharedSlot, SharedView, ToShared
 from blocklang.ir.ops.control import For, Yield
 from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import Add, And, Cast, Compare, Multiply
 from blocklang.ir.ops.memory import Load
 from blocklang.ir.ops.program import Constant, is_constant
-from blocklang.ir.ops.shape import ConvertLayout
+from blocklang.ir.ops.shape import ConvertLayout, Permute
 from blocklang.ir.ops.shared import Barrier, SharedAlloc, SharedLoad
-from blocklang.ir.types import BlockType, DType, SharedType, element_type, i1, i32, i64
+from blocklang.ir.types import BlockType, DType, SharedType, element_type, i1, i32, i64, shape_of
 
 from .lower_conversions import shared_vector
 from .manager import Pass
@@ -140,10 +140,10 @@ def _slot_layout(loaded: Value, layout: LinearLayout, vector: int) -> LinearLayo
     """The layout in shared memory that the users of what is loaded want; None if they need none."""
     kind = element_type(loaded.type)
     assert isinstance(kind, DType)
-    for user in loaded.users:
-        kept = user.results[0].type if isinstance(user, ToShared) else None
-        if isinstance(kept, SharedType):
-            return kept.layout
+    for keeper, order in _kept(loaded):
+        kept = keeper.results[0].type
+        assert isinstance(kept, SharedType)
+        return kept.layout.permute(sorted(range(len(order)), key=lambda axis: order[axis]))
     for user in loaded.users:
         target = user.results[0].type if isinstance(user, ConvertLayout) else None
         if isinstance(target, BlockType) and target.layout is not None:
@@ -152,6 +152,20 @@ def _slot_layout(loaded: Value, layout: LinearLayout, vector: int) -> LinearLayo
             if conversion(layout, target.layout).kind == "shared":
                 return best_shared(layout, target.layout, kind.bits, copied=vector)
     return None
+
+
+def _kept(loaded: Value) -> list[tuple[ToShared, tuple[int, ...]]]:
+    """The ops that keep what is loaded in shared memory, perhaps with its axes in another order."""
+    found: list[tuple[ToShared, tuple[int, ...]]] = []
+    pending = [(loaded, tuple(range(len(shape_of(loaded.type)))))]
+    while pending:
+        value, order = pending.pop()
+        for user in value.users:
+            if isinstance(user, ToShared):
+                found.append((user, order))
+            elif isinstance(user, Permute):
+                pending.append((user.results[0], tuple(order[axis] for axis in user.order)))
+    return found
 
 
 def _slice(values: Sequence[Value], loop: For) -> _Slice | None:
@@ -184,8 +198,7 @@ class _Pipeline:
 
     def __init__(self, loop: For, depth: int, copies: list[_Copy]) -> None:
         self.loop, self.depth, self.copies = loop, depth, copies
-        users = {user for copy in copies for user in copy.load.results[0].users}
-        self.has_warpgroups = any(isinstance(user, ToShared) for user in users)
+        self.has_warpgroups = any(_kept(copy.load.results[0]) for copy in copies)
         self.ahead = depth - 1 - self.has_warpgroups
         self.block = loop.body.block
         # Ops of the slices in the order of the text, and carried positions, in order.
@@ -324,15 +337,39 @@ def _read(copy: _Copy, buffer: Value, slot: Value) -> None:
     result = load.results[0]
     builder = Builder.before(load)
     place = builder.insert(SharedSlot(buffer, slot, loc=load.loc)).result
+    for keeper, order in _kept(result):
+        seen = _seen_by(keeper, order, place)
+        if seen is not None:
+            keeper.replace_with([seen])
+    _drop_moves(result)
     for user in list(result.users):
         if isinstance(user, ConvertLayout):
-            made = _shared_load(Builder.before(user), place, user.results[0])
-            user.replace_with([made])
-        elif isinstance(user, ToShared) and user.results[0].type == place.type:
-            user.replace_with([place])
+            user.replace_with([_shared_load(Builder.before(user), place, user.results[0])])
     if result.uses:
         result.replace_all_uses_with(_shared_load(builder, place, result))
     load.erase()
+
+
+def _seen_by(keeper: ToShared, order: tuple[int, ...], place: Value) -> Value | None:
+    """The slot `place` with its axes in `order`, if that is what `keeper` would have made."""
+    kind, own = keeper.results[0].type, place.type
+    assert isinstance(kind, SharedType)
+    assert isinstance(own, SharedType)
+    if kind == own:
+        return place
+    if own.layout.permute(order) != kind.layout:
+        return None
+    view = SharedView(place, loc=keeper.loc, result_types=[kind])
+    return Builder.before(keeper).insert(view).result
+
+
+def _drop_moves(value: Value) -> None:
+    """Erase the permutations of a value that nobody needs any more."""
+    for user in list(value.users):
+        if isinstance(user, Permute):
+            _drop_moves(user.results[0])
+            if not user.results[0].uses:
+                user.erase()
 
 
 def _shared_load(builder: Builder, place: Value, value: Value) -> Value:
