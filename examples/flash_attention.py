@@ -88,10 +88,10 @@ def attention(
                 first = (blocks - 1 - early) * BM
             row = first + bl.arange(0, BM)
             # Keys that any row of the block sees, those that all see, those that each sees.
-            end, full, seen = keys, keys, bl.full((BM,), keys, bl.int32)
+            end, clear, seen = keys, keys, bl.full((BM,), keys, bl.int32)
             if CAUSAL:
                 end = bl.minimum(keys, bl.maximum(first + BM + keys - rows, 0))
-                full = bl.minimum(keys, first + keys - rows + 1)
+                clear = bl.minimum(keys, first + keys - rows + 1)
                 seen = bl.minimum(seen, row + (keys - rows + 1))
             x = queries.load([head, first, 0]).reshape((BM, D))
             top = bl.full((BM,), -1e30, bl.float32)
@@ -100,7 +100,7 @@ def attention(
             for n in range(0, end, BN):
                 y = sources.load([head // group, n, 0]).reshape((BN, D))
                 s = bl.dot(x, y.T)
-                if (CAUSAL or not EVEN) and n + BN > full:
+                if (CAUSAL or not EVEN) and n + BN > clear:
                     s = bl.where(n + bl.arange(0, BN)[None, :] < seen[:, None], s, -float("inf"))
                 higher = bl.maximum(top, bl.max(s, 1) * factor)
                 p = bl.exp2(s * factor - higher[:, None])
@@ -157,10 +157,10 @@ def attention_backward_keys(
     source = bl.program_id(1)
     first = bl.program_id(0) * BN
     # The first query that sees any of the keys, and the first that sees all.
-    begin, full = 0, 0
+    begin, clear = 0, 0
     if CAUSAL:
         begin = bl.maximum(first + rows - keys, 0) // BM * BM
-        full = first + BN - 1 + rows - keys
+        clear = first + BN - 1 + rows - keys
     y = sources.load([source, first, 0]).reshape((BN, D))
     z = values.load([source, first, 0]).reshape((BN, D))
     key_sum = bl.zeros((BN, D), bl.float32)
@@ -175,7 +175,7 @@ def attention_backward_keys(
             dx = gradients.load([head, m, 0]).reshape((BM, D))
             dp = bl.dot(z, dx.T)
             p = bl.exp2(s * factor - shift[None, :])
-            if CAUSAL and m < full:
+            if CAUSAL and m < clear:
                 key = first + rows - keys + bl.arange(0, BN)
                 p = bl.where(key[:, None] <= row[None, :], p, 0.0)
             value_sum = bl.dot(p.to(dx.dtype), dx, value_sum)
@@ -208,10 +208,10 @@ def attention_backward_queries(
             if half == 0:
                 first = (blocks - 1 - early) * BM
             row = first + bl.arange(0, BM)
-            end, full, seen = keys, keys, bl.full((BM,), keys, bl.int32)
+            end, clear, seen = keys, keys, bl.full((BM,), keys, bl.int32)
             if CAUSAL:
                 end = bl.minimum(keys, bl.maximum(first + BM + keys - rows, 0))
-                full = bl.minimum(keys, first + keys - rows + 1)
+                clear = bl.minimum(keys, first + keys - rows + 1)
                 seen = bl.minimum(seen, row + (keys - rows + 1))
             shift = bl.load(stats + 2 * head * padded + row)
             mean = bl.load(stats + (2 * head + 1) * padded + row)
@@ -223,7 +223,7 @@ def attention_backward_queries(
                 s = bl.dot(x, y.T)
                 z = values.load([head // group, n, 0]).reshape((BN, D))
                 dp = bl.dot(dx, z.T)
-                if (CAUSAL or not EVEN) and n + BN > full:
+                if (CAUSAL or not EVEN) and n + BN > clear:
                     s = bl.where(n + bl.arange(0, BN)[None, :] < seen[:, None], s, -float("inf"))
                 ds = bl.exp2(s * factor - shift[:, None]) * (dp - mean[:, None])
                 acc = bl.dot(ds.to(y.dtype), y, acc)
