@@ -100,7 +100,6 @@ def layouts(target: GpuTarget) -> list[Pass]:
         LowerReductions(),  # before conversions: it makes some
         LoopInvariantCodeMotion(),  # conversions of invariants leave loops
         DeadCodeElimination(),
-        *([PipelineLoads()] if target.capability >= 80 else []),  # slots instead of conversions
     ]
 
 
@@ -123,6 +122,7 @@ def overlap(target: GpuTarget, disabled: Collection[str] = ()) -> list[Pass]:
 def shared_memory(target: GpuTarget) -> list[Pass]:
     """From layouts to explicit shared memory, allocated and ordered."""
     return [
+        *([PipelineLoads()] if target.capability >= 80 else []),  # slots instead of conversions
         LowerConversions(target.capability >= STORE_CAPABILITY),  # buffers, stores and loads
         CommonSubexpressionElimination(),
         DeadCodeElimination(),

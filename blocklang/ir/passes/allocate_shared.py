@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from blocklang.ir.analysis.liveness import Interval, live_intervals
 from blocklang.ir.core import Function, Module, Operation, Value
 from blocklang.ir.errors import TooMuchSharedMemory
 from blocklang.ir.location import Location
 from blocklang.ir.ops.async_copy import AsyncCopy
-from blocklang.ir.ops.asynchronous import MBarrierAlloc, SharedSlot, SharedView, Wgmma
+from blocklang.ir.ops.asynchronous import MBarrierAlloc, SharedSlot, SharedView
 from blocklang.ir.ops.shared import SharedAccess, SharedAlloc
 from blocklang.ir.ops.shared_dot import SharedDot
 from blocklang.ir.types import MBarriersType, SharedType
@@ -111,14 +111,11 @@ def _users(buffer: Value) -> list[Operation]:
 
 
 def _is_local(op: Allocation) -> bool:
-    """Whether only the threads use a buffer, in accesses that are done when the op is; or copies
-    and products of which the loop that uses them awaits the last ones.
+    """Whether only the threads use a buffer, in accesses that are done when the op is, or, copies,
+    when their loop has waited for them.
     """
-    local: Any = SharedAccess | SharedDot | AsyncCopy
-    users = _users(op.results[0])
-    if any(isinstance(user, AsyncCopy) for user in users):
-        local |= Wgmma
-    return isinstance(op, SharedAlloc) and all(isinstance(user, local) for user in users)
+    local = SharedAccess | SharedDot | AsyncCopy
+    return isinstance(op, SharedAlloc) and all(isinstance(u, local) for u in _users(op.results[0]))
 
 
 def _lowest_fit(op: Allocation, taken: Sequence[Allocation]) -> int:
@@ -136,7 +133,7 @@ def _alignment(op: Allocation) -> int:
     kind = op.results[0].type
     if not isinstance(kind, SharedType):
         return ALIGNMENT
-    if not _is_local(op) or any(isinstance(user, Wgmma) for user in _users(op.results[0])):
+    if not _is_local(op):
         return TILE_ALIGNMENT
     users = [user for user in _users(op.results[0]) if isinstance(user, SharedAccess)]
     least = LINE_ALIGNMENT if kind.depth > 1 else ALIGNMENT
