@@ -78,7 +78,7 @@ def _section(each: Pass) -> str:
 
 
 def excerpt(name: str, first: str, last: str) -> str:
-    """A part of what a pass makes of its example: from the line with `first` to that with `last`."""
+    """Part of what a pass makes of its example: from the line with `first` to one with `last`."""
     (each,) = (each for each in in_order() if each.name == name)
     _, after = read_example(each).run()
     lines = after.splitlines()
