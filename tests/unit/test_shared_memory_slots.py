@@ -81,3 +81,64 @@ def test_without_any_part_it_is_not(before: str, after: str) -> None:
     changes = [(before, after), extra] if "%u0" in after else [(before, after)]
     with pytest.raises(CompileError, match="without a barrier"):
         prove(*changes)
+
+
+WARPGROUPS = """
+#block = layout<[32], register=[], lane=[1, 2, 4, 8, 16], warp=[]>
+#buffer = layout<[32], offset=[1, 2, 4, 8, 16]>
+module {stage = "shared"}
+kernel @k(
+  %p: block<32xptr<i32>, #block>, %n: i32, %c: block<32xi32, #block>
+) {num_warps = 1, shared_bytes = 512} {
+  %0 = constant {value = 0} : i32
+  %1 = constant {value = 1} : i32
+  %a = shared_alloc {offset = 0} : shared<32xi32, #buffer, 4>
+  %s0 = shared_slot %a, %0 : shared<32xi32, #buffer>
+  async_copy %p, %s0
+  async_commit
+  %s1 = shared_slot %a, %1 : shared<32xi32, #buffer>
+  async_copy %p, %s1
+  async_commit
+  %begin = wgmma_begin value = %c : pending<block<32xi32, #block>>
+  %last, %sum = for %0, %n, %1, initial = [%0, %begin]
+      : i32, pending<block<32xi32, #block>>
+      body(%i: i32, %s: i32, %acc: pending<block<32xi32, #block>>) {
+    async_wait {groups = 1}
+    fence_async
+    barrier
+    %t = next_slot %s {depth = 4, by = 2} : i32
+    %free = shared_slot %a, %t : shared<32xi32, #buffer>
+    async_copy %p, %free
+    async_commit
+    %mine = shared_slot %a, %s : shared<32xi32, #buffer>
+    %w = wgmma %mine, %mine, %acc : pending<block<32xi32, #block>>
+    %v = wgmma_wait values = [%w] {groups = 1} : pending<block<32xi32, #block>>
+    %u = next_slot %s {depth = 4} : i32
+    yield values = [%u, %v]
+  }
+  async_wait
+  return
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", ""),
+        # Without the fence, warpgroups may not see what the threads have copied.
+        ("    fence_async\n", ""),
+        ("    fence_async\n    barrier", "    barrier\n    fence_async"),
+        # Two products may be under way: the copy overwrites what the second last one reads.
+        ("[%w] {groups = 1}", "[%w] {groups = 2}"),
+        # One iteration further ahead, the copy overwrites what the last one reads.
+        ("next_slot %s {depth = 4, by = 2}", "next_slot %s {depth = 4, by = 3}"),
+    ],
+)
+def test_what_warpgroups_read_is_fenced_and_kept(before: str, after: str) -> None:
+    module = parse(WARPGROUPS.replace(before, after) if before else WARPGROUPS)
+    if not before:
+        ProveBarriers()(module)
+        return
+    with pytest.raises(CompileError, match="without a barrier"):
+        ProveBarriers()(module)

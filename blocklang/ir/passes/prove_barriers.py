@@ -5,7 +5,9 @@ graph of single steps, with an edge wherever control may go (around loops, past 
 run), and from each access a search follows all paths.
 
 1. Up to the first barrier on a path, no access is reached that touches a common byte if one of the
-   two writes. From an asynchronous copy, the first barrier behind a wait for its group.
+   two writes. From an asynchronous copy, or what a warpgroup reads of buffers with such copies, the
+   first barrier behind a wait for its group; and from a copy up to a warpgroup, the first one
+   behind a fence.
 2. From a store to one buffer no load of another one that shares bytes with it is reached without a
    store to the loaded buffer between: nobody reads what is left of another buffer.
 3. Every buffer has its place, inside what the function asks for.
@@ -22,11 +24,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from blocklang.ir.core import Block, Function, Module, Value
+from blocklang.ir.core import Block, Function, Module, Operation, Value
 from blocklang.ir.errors import UnorderedSharedMemory
 from blocklang.ir.op import Effect, IRError, Op
 from blocklang.ir.ops.async_copy import AsyncCommit, AsyncCopy, AsyncWait, slot_number
-from blocklang.ir.ops.asynchronous import SharedSlot, SharedView, WarpSpecialize
+from blocklang.ir.ops.asynchronous import (
+    FenceAsync,
+    SharedSlot,
+    SharedView,
+    WarpSpecialize,
+    Wgmma,
+    WgmmaWait,
+)
 from blocklang.ir.ops.control import For, If, While
 from blocklang.ir.ops.shared import SharedAlloc
 from blocklang.ir.types import SharedType
@@ -78,7 +87,7 @@ def _thread(block: Block, start: _Step, steps: list[_Step], loops: tuple[For, ..
     here = start
     for op in block.ops:
         assert isinstance(op, Op)
-        is_group = isinstance(op, AsyncCommit | AsyncWait)
+        is_group = isinstance(op, AsyncCommit | AsyncWait | WgmmaWait | FenceAsync)
         if not op.regions and not is_group and not op.effects & _RELEVANT:
             continue
         here = _new(steps, op, loops, here)
@@ -131,13 +140,15 @@ class _Turns:
 
 @dataclass(frozen=True)
 class _State:
-    """What a path from an access knows: its turns, groups of copies closed since, and whether the
-    access is done.
+    """What a path from an access knows: its turns, groups of its kind closed since, whether the
+    access is done, fenced for warpgroups, and, for the threads, behind a barrier.
     """
 
     turns: _Turns | None
     groups: int
     done: bool
+    fenced: bool
+    ordered: bool = False
 
 
 _MOST_GROUPS = 64
@@ -149,7 +160,9 @@ def _unordered_with(start: _Step, op: Op) -> list[tuple[Op, _Turns | None]]:
     """
     depth = max((b.type.depth for b in _buffers(op) if isinstance(b.type, SharedType)), default=1)
     turns = _Turns(start.loops[-1], 0, True) if start.loops else None
-    first = _State(turns, 0, not isinstance(op, AsyncCopy))
+    is_slow = isinstance(op, AsyncCopy) or (isinstance(op, Wgmma) and _reads_copies(op))
+    is_for_threads = not (isinstance(op, AsyncCopy) and _feeds_warpgroups(op))
+    first = _State(turns, int(isinstance(op, Wgmma)), not is_slow, is_for_threads)
     found: list[tuple[Op, _Turns | None]] = []
     seen: set[tuple[_Step, _State]] = set()
     pending = [(after, _moved(start, after, first, depth)) for after in start.next]
@@ -160,20 +173,43 @@ def _unordered_with(start: _Step, op: Op) -> list[tuple[Op, _Turns | None]]:
         seen.add((step, state))
         if step.op is not None:
             if Effect.SYNCHRONIZE in step.op.effects and state.done:
-                continue
-            found.append((step.op, state.turns))
-            state = _passed(step.op, state)
+                if state.fenced:
+                    continue
+                state = replace(state, ordered=True)
+            if not state.ordered or isinstance(step.op, Wgmma):
+                found.append((step.op, state.turns))
+            state = _passed(op, step.op, state)
         pending += [(after, _moved(step, after, state, depth)) for after in step.next]
     return found
 
 
-def _passed(op: Op, state: _State) -> _State:
-    """Behind `op`, which may close a group or wait for some."""
-    if isinstance(op, AsyncCommit):
+def _passed(start: Op, op: Op, state: _State) -> _State:
+    """Behind `op`, which may close a group of what `start` is, wait for some, or be a fence."""
+    closing: type[Op] = Wgmma if isinstance(start, Wgmma) else AsyncCommit
+    if isinstance(op, closing):
         return replace(state, groups=min(state.groups + 1, _MOST_GROUPS))
-    if isinstance(op, AsyncWait) and state.groups > op.groups:
+    waiting = WgmmaWait if isinstance(start, Wgmma) else AsyncWait
+    if isinstance(op, waiting) and state.groups > op.groups:
         return replace(state, done=True)
+    if isinstance(op, FenceAsync) and state.done:
+        return replace(state, fenced=True)
     return state
+
+
+def _users(op: Op) -> list[Operation]:
+    """The ops that use the buffers of `op`, or slots and views of them."""
+    values = list(_buffers(op))
+    for value in values:
+        values += [u.results[0] for u in value.users if isinstance(u, SharedSlot | SharedView)]
+    return [user for value in values for user in value.users]
+
+
+def _reads_copies(op: Op) -> bool:
+    return any(isinstance(user, AsyncCopy) for user in _users(op))
+
+
+def _feeds_warpgroups(op: Op) -> bool:
+    return any(isinstance(user, Wgmma) for user in _users(op))
 
 
 def _moved(step: _Step, after: _Step, state: _State, depth: int) -> _State:
