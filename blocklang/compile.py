@@ -26,6 +26,7 @@ from blocklang.codegen.nvptx import assembler
 from blocklang.codegen.nvptx.kernel import emit_kernel, symbol, threads
 from blocklang.codegen.nvptx.matrices import STORE_CAPABILITY
 from blocklang.codegen.nvptx.mma import has_float8_products
+from blocklang.codegen.nvptx.schedule import schedule
 from blocklang.codegen.nvptx.tma import described, recipes
 from blocklang.codegen.targets import CpuTarget, GpuTarget, Target, gpu_target
 from blocklang.ir.core import Block, Function, Module, Result, Value
@@ -180,10 +181,10 @@ def compile_module(
     """The files of the kernel of `module` (block IR as the front end made it), compiled for
     `target`.
 
-    For GPUs `layout`, `shared`, `llvm`, `ptx` and, where there is an assembler, `cubin`; for CPUs
-    `plan`, `llvm` and `object`; always `ir` and `metadata` (JSON). With `passes` nothing is taken
-    from the cache, so that everything can be observed. Raises CompileError for what the target
-    cannot do.
+    For GPUs `layout`, `shared`, `schedule`, `llvm`, `ptx` and, where there is an assembler,
+    `cubin`; for CPUs `plan`, `llvm` and `object`; always `ir` and `metadata` (JSON). With `passes`
+    nothing is taken from the cache, so that everything can be observed. Raises CompileError for
+    what the target cannot do.
     """
     text, key = address(module, target, options)
     store = cache.Cache()
@@ -228,6 +229,7 @@ def _compile_gpu(
         passes.run(module, overlap(target, environment.DISABLE_PASSES.get()))
     passes.run(module, shared_memory(target))
     files["shared"] = print_module(module)
+    files["schedule"] = schedule(module.kernel)
     with passes.measure("generate LLVM IR"):
         text = emit_kernel(module, target, options.fp_fusion, options.line_info)
     with passes.measure("LLVM"):

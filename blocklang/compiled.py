@@ -81,11 +81,12 @@ class Stages(Mapping[str, Any]):
 class CompiledKernel:
     """One kernel for one target and one specialisation.
 
-    `asm` maps stages to texts (`source`, `bl`, `ir`, then `layout`, `shared`, `llvm`, `ptx`,
-    `cubin` for GPUs and `plan` (the loop nests), `llvm`, `host`, `object` for CPUs); `resources`
-    and `metadata` tell what it needs. `parameters` are the runtime arguments that the machine code
-    takes, as (index in `names`, type); `names` are the kernel's parameters, tensor descriptors
-    replaced by their parts. `constants` are the values that are compiled in, by parameter.
+    `asm` maps stages to texts (`source`, `bl`, `ir`, then `layout`, `shared`, `schedule` (what runs
+    beside the threads), `llvm`, `ptx`, `cubin` for GPUs and `plan` (the loop nests), `llvm`,
+    `host`, `object` for CPUs); `resources` and `metadata` tell what it needs. `parameters` are the
+    runtime arguments that the machine code takes, as (index in `names`, type); `names` are the
+    kernel's parameters, tensor descriptors replaced by their parts. `constants` are the values
+    that are compiled in, by parameter.
     """
 
     def __init__(

@@ -138,8 +138,8 @@ DISABLE_PASSES: Variable[tuple[str, ...]] = Variable(
     default=(),
     default_text="nothing",
     documentation=(
-        "Compile without these passes, which make kernels faster and change nothing else, separated "
-        "by commas: `specialize-warps` (copies by warps of their own on sm_90a), `overlap-dots` "
+        "Compile without these passes, separated by commas, which make kernels faster and change "
+        "nothing else: `specialize-warps` (copies by warps of their own on sm_90a), `overlap-dots` "
         "(products that run beside other work)."
     ),
 )

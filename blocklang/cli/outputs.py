@@ -42,6 +42,7 @@ STAGES = {
         Stage("ir", (".ir", ".blir"), "block IR, as the front end makes it"),
         Stage("layout", (".layout",), "IR with a layout on every block", "nvptx"),
         Stage("shared", (".shared",), "IR with shared memory and barriers", "nvptx"),
+        Stage("schedule", (".schedule",), "what runs beside the threads", "nvptx"),
         Stage("plan", (".plan",), "the plan of a CPU's loops", "cpu"),
         Stage("llvm", (".ll",), "optimised LLVM IR"),
         Stage("ptx", (".ptx",), "PTX", "nvptx", sidecars=True),

@@ -70,3 +70,29 @@ def test_disabled_passes_are_part_of_the_key(monkeypatch: pytest.MonkeyPatch) ->
         module = final_ir(gemm, sizes, num_warps=4, num_stages=2)
         found.add(tuple(op.mnemonic for op in module.walk()))
     assert len(found) == 1 + len(OPTIONAL_PASSES)
+
+
+def test_the_schedule_says_what_runs_beside_the_threads() -> None:
+    sizes = {"M": 128, "N": 128, "D": 64}
+    made = attention.compile(
+        SIGNATURES[attention], constexprs=sizes, target="sm_90a", num_warps=8, num_stages=2
+    )
+    text = re.sub(r"\S+overlap_kernels.py:[0-9]+:[0-9]+", "HERE", made.asm["schedule"])
+    assert "consumer: 8 warps, 240 registers a thread\nproducer: one thread of 4 warps, 24" in text
+    for ring, tensor, slots in ((0, "q", "1 slot"), (1, "k", "2 slots"), (2, "v", "2 slots")):
+        line = f"ring {ring}: {slots} of 16384 bytes\n  filled with 128x64xf16 of {tensor}, HERE\n"
+        assert line + "  read by wgmma, HERE\n" in text
+    assert "sent: 128x64xf16 to o, HERE" in text
+    early, late = text.splitlines()[-2:]
+    where, when = early.removesuffix(", HERE").split(": ")
+    assert where == "  128x128x64, left factor in shared memory, of this iteration"
+    assert when == "waited for with 1 left under way"
+    where, when = late.removesuffix(", HERE").split(": ")
+    assert where == "  128x64x128, left factor in registers, of the iteration before"
+    assert when == "waited for with none left under way"
+
+
+def test_the_schedule_of_other_kernels_is_short() -> None:
+    sizes = {"M": 64, "N": 64, "K": 64}
+    made = gemm.compile(SIGNATURES[gemm], constexprs=sizes, target="sm_80", num_warps=4)
+    assert made.asm["schedule"] == "kernel gemm\nall work: 4 warps\nnothing runs beside them\n"
