@@ -30,6 +30,7 @@ from blocklang.ir.ops.asynchronous import (
 from blocklang.ir.ops.control import For, Yield
 from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import Add
+from blocklang.ir.ops.shape import ConvertLayout
 from blocklang.ir.types import BlockType, DType
 
 from .pending import finish_at_once, guarded, is_kept, start, wait
@@ -116,6 +117,9 @@ class Rotation:
         self.body = self.loop.regions[0].block
         self.ends = self.body.terminator.operands
         if self.registers() > _SHARE * self.available():
+            return False
+        # What passes through shared memory could be loaded before the wait for its last reader.
+        if any(isinstance(op, ConvertLayout) for op in self.overwriting()):
             return False
         # A slot of both stages is still held when the next one is waited for.
         shared = self.slots(self.early) & self.slots(self.late)
