@@ -1,0 +1,175 @@
+"""The matrix products of examples/ on a real GPU: every kernel, dtype and end against float64, for
+shapes that the accelerators move and for odd ones, in many configurations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import blocklang
+from blocklang.runtime import device_array
+from examples import gemm, harness
+from examples.rounding import Rounded
+from tests.unit.test_gemm import ACTIVATIONS, FLOAT8, close, matrix
+
+pytestmark = pytest.mark.gpu
+
+BF16 = ml_dtypes.bfloat16
+DTYPES = pytest.mark.parametrize("dtype", [np.float16, BF16, np.float32, FLOAT8, np.int8])
+# Whole tiles, parts of tiles, rows that are not aligned, few rows, one element.
+SHAPES = pytest.mark.parametrize(
+    "shape",
+    [(256, 512, 512), (208, 336, 304), (130, 257, 33), (16, 512, 1024), (1, 1, 1)],
+    ids=lambda shape: "x".join(map(str, shape)),
+)
+
+
+def tile(dtype: Any, m: int = 64, n: int = 128, line: int = 128) -> dict[str, int]:
+    """The sizes of a tile whose steps have `line` bytes."""
+    return {"BLOCK_M": m, "BLOCK_N": n, "BLOCK_K": line // np.dtype(dtype).itemsize, "GROUP": 8}
+
+
+def operands(shape: tuple[int, int, int], dtype: Any) -> tuple[Any, Any]:
+    """a and the transposed b, on the host."""
+    m, n, k = shape
+    return matrix(m, k, dtype=dtype), matrix(n, k, dtype=dtype, seed=1)
+
+
+def result(shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array on the GPU for the product of matrices of a dtype."""
+    kind = {FLOAT8: BF16, np.int8: np.int32}.get(dtype, dtype)
+    return device_array(np.full(shape, 7, kind))
+
+
+def right(c: Any, a: Any, b: Any, dtype: Any) -> None:
+    """Hold an array on the GPU to be a @ b.T."""
+    found = c.to_host()
+    if dtype == np.int8:
+        expected = a.astype(np.int32) @ b.swapaxes(-1, -2).astype(np.int32)
+        np.testing.assert_array_equal(found, expected)
+    else:
+        close(found, gemm.product(Rounded(a), Rounded(b), dtype))
+
+
+@DTYPES
+@SHAPES
+@pytest.mark.parametrize("transposed", [True, False])
+@pytest.mark.parametrize("programs", [3, 1000])
+def test_persistent(shape: Any, dtype: Any, transposed: bool, programs: int) -> None:
+    a, b = operands(shape, dtype)
+    c = result(shape[:2], dtype)
+    given = b if transposed else np.ascontiguousarray(b.T)
+    (count,) = gemm.tiles({**tile(dtype), "m": shape[0], "n": shape[1]})
+    grid = (min(programs, count),)
+    arguments = (device_array(a), device_array(given), c, *shape)
+    gemm.gemm[grid](*arguments, TRANSPOSED=transposed, **tile(dtype))
+    right(c, a, b, dtype)
+
+
+@DTYPES
+@SHAPES
+@pytest.mark.parametrize("transposed", [True, False])
+def test_pointers(shape: Any, dtype: Any, transposed: bool) -> None:
+    a, b = operands(shape, dtype)
+    c = result(shape[:2], dtype)
+    given = b if transposed else np.ascontiguousarray(b.T)
+    gemm.launch_pointers(device_array(a), device_array(given), c, transposed)
+    right(c, a, b, dtype)
+
+
+@DTYPES
+@SHAPES
+def test_descriptors_of_the_host(shape: Any, dtype: Any) -> None:
+    a, b = operands(shape, dtype)
+    c = result(shape[:2], dtype)
+    gemm.launch_described(device_array(a), device_array(b), c)
+    right(c, a, b, dtype)
+
+
+@DTYPES
+@SHAPES
+def test_batches(shape: Any, dtype: Any) -> None:
+    m, n, k = shape
+    a, b = matrix(3, m, k, dtype=dtype), matrix(3, n, k, dtype=dtype, seed=1)
+    c = result((3, m, n), dtype)
+    gemm.gemm_batched[(5,)](device_array(a), device_array(b), c, 3, m, n, k, **tile(dtype))
+    right(c, a, b, dtype)
+
+
+@DTYPES
+@SHAPES
+@pytest.mark.parametrize("splits", [1, 3])
+@pytest.mark.parametrize("add", [False, True])
+def test_shared_sums(shape: Any, dtype: Any, splits: int, add: bool) -> None:
+    m, n, k = shape
+    a, b = operands(shape, dtype)
+    kind = np.int32 if dtype == np.int8 else np.float32
+    parts = device_array(np.zeros((m, n) if add else (splits, m, n), kind))
+    gemm.gemm_split[(7,)](
+        device_array(a), device_array(b), parts, m, n, k, splits,
+        TRANSPOSED=True, ADD=add, **tile(dtype),
+    )  # fmt: skip
+    c = parts
+    if not add:
+        c = result((m, n), dtype)
+        gemm.add_parts[(blocklang.cdiv(m * n, 1024),)](parts, c, splits, m * n, BLOCK=1024)
+    right(c, a, b, dtype)
+
+
+@SHAPES
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+def test_ends(shape: Any, activation: str | None) -> None:
+    m, n, k = shape
+    a, b = operands(shape, BF16)
+    extras = {
+        "bias": matrix(n, dtype=np.float32), "residual": matrix(m, n, dtype=BF16, seed=2),
+        "row_scale": matrix(m, dtype=np.float32) / 2,
+        "column_scale": matrix(n, dtype=np.float32) / 2,
+    }  # fmt: skip
+    c, scale = result((m, n), BF16), 0.5 / k**0.5
+    arrays = [device_array(extras[name]) for name in extras]
+    gemm.gemm_fused[(3,)](
+        device_array(a), device_array(b), c, *arrays, m, n, k, scale,
+        TRANSPOSED=True, ACTIVATION=activation, **tile(BF16),
+    )  # fmt: skip
+    r = {name: Rounded(array) for name, array in extras.items()}
+    v = gemm.product(Rounded(a), Rounded(b), BF16) * scale
+    v = v * r["row_scale"][:, None] * r["column_scale"][None, :] + r["bias"]
+    close(c.to_host(), ACTIVATIONS[activation](v) + r["residual"])
+
+
+@pytest.mark.parametrize("transposed", [True, False])
+@pytest.mark.parametrize("itemsize", [1, 2, 4])
+def test_every_configuration(itemsize: int, transposed: bool) -> None:
+    """All that is tried for large matrices, on one that has parts of tiles and several turns."""
+    dtype = {1: FLOAT8, 2: BF16, 4: np.float32}[itemsize]
+    shape = (560, 816, 1040)
+    a, b = operands(shape, dtype)
+    given = b if transposed else np.ascontiguousarray(b.T)
+    c = result(shape[:2], dtype)
+    arguments = {"a": device_array(a), "b": device_array(given), "c": c}
+    arguments |= dict(zip("mnk", shape, strict=True))
+    tried = gemm.suitable(gemm.configurations(), arguments)
+    assert len(tried) > 15
+    exact = gemm.product(Rounded(a), Rounded(b), dtype)
+    for config in tried:
+        gemm.gemm[(2,)](*arguments.values(), TRANSPOSED=transposed, **config.keywords)
+        close(c.to_host(), exact)
+
+
+@pytest.mark.parametrize("form", gemm.EXAMPLES)
+def test_programs_check_themselves(form: Any, tmp_path: Any, monkeypatch: Any) -> None:
+    """Tuned, on arrays as the programs have them."""
+    monkeypatch.setenv("BLOCKLANG_CACHE_DIR", str(tmp_path))
+    example, device = form(), harness.Gpu()
+    inputs = example.inputs(matrix(400, 352, dtype=BF16))
+    results = example.results(**inputs)
+    placed = {name: device.put(array) for name, array in {**inputs, **results}.items()}
+    example.run(**placed)
+    found = {name: np.array(device.get(placed[name])) for name in results}
+    for _, share in harness.check(example, inputs, found).values():
+        assert share <= 1
