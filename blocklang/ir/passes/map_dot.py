@@ -170,12 +170,14 @@ def _accumulator(op: Dot, shape: tuple[int, ...]) -> LinearLayout:
 
 
 def _spread_out(shape: tuple[int, int], warps: tuple[int, int]) -> LinearLayout:
-    """Up to 4 x 4 neighbouring elements a thread, which read rows and columns only once."""
+    """Up to 4 x 4 neighbouring elements a thread, which read rows and columns only once; lanes fill
+    the part of a warp, so that no two threads compute the same.
+    """
     threads = WARP_SIZE * warps[0] * warps[1]
     each = max(1, shape[0] * shape[1] // threads)
     across = min(4, each, shape[1])
     down = min(4, each // across, shape[0])
-    lanes = max(1, min(8, shape[1] // across))
+    lanes = max(1, min(8, shape[1] // (across * warps[1])))
     return blocked(shape, (down, across), (WARP_SIZE // lanes, lanes), warps, (1, 0))
 
 
