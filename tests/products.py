@@ -161,8 +161,9 @@ class Run:
         pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
         threads = metadata.get("threads", 32 * metadata["num_warps"])
         shape = (*(*self.grid, 1, 1)[:3], threads, 1, 1, function.shared_bytes, 0)
-        cuda.call("cuLaunchKernel", function.handle, *shape, ctypes.addressof(pointers), 0)
-        cuda.synchronize()
+        with cuda.pushed(function.context):
+            cuda.call("cuLaunchKernel", function.handle, *shape, ctypes.addressof(pointers), 0)
+            cuda.synchronize()
         for name, array in arrays.items():
             self.arguments[name][...] = array.to_host().reshape(self.arguments[name].shape)
 
