@@ -175,7 +175,7 @@ class Ours:
         """The fastest of the kernels that suit the shape."""
         found = [self.plain(case)]
         tiles = blocklang.cdiv(case.m, 128) * blocklang.cdiv(case.n, 128)
-        if case.dtype == "bf16" and tiles < gemm.multiprocessors(case.a) and case.k >= 1024:
+        if case.dtype == "bf16" and tiles < gemm.gpu(case.a).multiprocessors and case.k >= 1024:
             found += [self.split(case, splits) for splits in (2, 4)]
         return min(found, key=lambda each: gpu_milliseconds(each[1], 20))
 

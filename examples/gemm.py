@@ -29,8 +29,6 @@ if __package__:
 else:
     from rounding import DEVIATIONS, Rounded
 
-SHARED_BYTES = 227 * 1024  # of a program on sm_90
-
 
 @blocklang.jit
 def place(tile, rows, columns, GROUP: bl.constexpr):
@@ -259,8 +257,11 @@ def suitable(configs, arguments, **_):
     as fit into shared memory beside the tile that is stored, or hardly fewer.
     """
     a = arguments["a"]
-    if isinstance(a, np.ndarray):
+    device = gpu(a)
+    if device is None:
         return configs[:1]
+    # Only warpgroups multiply what is in shared memory; others have the factors in registers, too.
+    sums = 128 if device.capability[0] == 9 else 64
     result = arguments["c"] if "c" in arguments else arguments["parts"]
     found = []
     for each in configs:
@@ -269,9 +270,10 @@ def suitable(configs, arguments, **_):
         stored = m * n * result.dtype.itemsize
         # A residual passes through shared memory, too.
         added = 0 if arguments.get("residual") is None else 4 * m * n
-        free = SHARED_BYTES - stored - added
+        free = device.shared_bytes_per_block - stored - added
         deepest = min(6, free // ((m + n) * step))
         suits = m < max(65, 2 * arguments["m"]) and n < max(65, 2 * arguments["n"])
+        suits = suits and m * n <= sums * 32 * each.num_warps
         suits = suits and (m * n >= 32768 or tiles({**arguments, **each.kwargs})[0] <= 4096)
         if step in (128, 256) and suits and deepest // 2 < each.num_stages <= deepest:
             found.append(each)
@@ -299,10 +301,10 @@ tuned_gemm, tuned_fused, tuned_batched, tuned_split = map(
 )
 
 
-def multiprocessors(x):
-    """How many the GPU has that the array is on; 0 for the CPU."""
+def gpu(x):
+    """The facts about the GPU that the array is on; None for the CPU."""
     ordinal = -1 if isinstance(x, np.ndarray) else x.get_device()
-    return cuda.device(ordinal).multiprocessors if ordinal >= 0 else 0
+    return cuda.device(ordinal) if ordinal >= 0 else None
 
 
 def tiles(meta):
@@ -314,7 +316,8 @@ def tiles(meta):
 def programs(meta):
     """The grid of kernels that walk over tiles: a program for each multiprocessor."""
     (count,) = tiles(meta)
-    return (min(count, multiprocessors(meta["a"]) or count),)
+    device = gpu(meta["a"])
+    return (min(count, device.multiprocessors) if device else count,)
 
 
 def launch(a, b, c, transposed=True):

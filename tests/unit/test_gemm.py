@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import blocklang
+from blocklang.codegen.targets import gpu_target
 from blocklang.frontend.lower import lower_kernel
 from blocklang.ir.printer import print_module
 from blocklang.ir.types import dtype as named_dtype
@@ -246,10 +247,23 @@ def array_like(itemsize):
     return SimpleNamespace(dtype=SimpleNamespace(itemsize=itemsize))
 
 
-def chosen(itemsize, result_itemsize, size=4096):
-    """The configurations that are tried for large matrices."""
-    arguments = {"a": array_like(itemsize), "c": array_like(result_itemsize), "m": size, "n": size}
-    return gemm.suitable(gemm.configurations(), arguments)
+@pytest.fixture
+def chosen(monkeypatch):
+    """The configurations that are tried on a GPU, for dtypes and sizes of matrices."""
+
+    def choose(itemsize, result_itemsize, size=4096, target="sm_90a", **others):
+        facts = gpu_target(target)
+        device = SimpleNamespace(
+            shared_bytes_per_block=facts.shared_bytes,
+            capability=divmod(facts.capability, 10),
+            multiprocessors=4,
+        )
+        monkeypatch.setattr(gemm, "gpu", lambda x: device)
+        c = array_like(result_itemsize)
+        arguments = {"a": array_like(itemsize), "c": c, "m": size, "n": size, **others}
+        return gemm.suitable(gemm.configurations(), arguments)
+
+    return choose
 
 
 def compiled(kernel, signature, values, target, warps, stages=3):
@@ -263,7 +277,7 @@ def compiled(kernel, signature, values, target, warps, stages=3):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("transposed", [True, False])
-def test_all_configurations_use_the_accelerators(transposed):
+def test_all_configurations_use_the_accelerators(transposed, chosen):
     """Of float16: tiles are copied by the tensor memory accelerator, multiplied by warpgroups, and
     what is tried needs no more shared memory or registers than there are.
     """
@@ -281,6 +295,18 @@ def test_all_configurations_use_the_accelerators(transposed):
         assert "cp.async.bulk.tensor.2d.global" in ptx
         # A copying warpgroup beside the computing ones.
         assert found.threads == 32 * config.num_warps + 128
+
+
+@pytest.mark.slow
+def test_all_configurations_of_older_gpus_spill_nothing(chosen):
+    configurations = chosen(2, 2, target="sm_80")
+    assert len(configurations) > 8
+    for config in configurations:
+        signature = types(gemm.gemm, "bf16", "bf16")
+        values = {**config.kwargs, "TRANSPOSED": True}
+        found = compiled(gemm.gemm, signature, values, "sm_80", config.num_warps, config.num_stages)
+        assert "mma.sync" in found.asm["ptx"]
+        assert "cp.async.cg" in found.asm["ptx"]
 
 
 @pytest.mark.parametrize(
@@ -356,7 +382,7 @@ def test_factors_by_pointers_are_read_by_16_bytes():
 
 
 @pytest.mark.parametrize(("itemsize", "result"), [(1, 2), (1, 4), (2, 2), (2, 4), (4, 4)])
-def test_configurations_fit(itemsize, result):
+def test_configurations_fit(itemsize, result, chosen):
     found = chosen(itemsize, result)
     tiles = {(c.kwargs["BLOCK_M"], c.kwargs["BLOCK_N"], c.num_warps) for c in found}
     # Every tile is tried in some way, and nothing twice.
@@ -365,17 +391,20 @@ def test_configurations_fit(itemsize, result):
     for config in found:
         m, n, k = (config.kwargs[f"BLOCK_{axis}"] for axis in "MNK")
         needed = config.num_stages * (m + n) * k * itemsize + m * n * result
-        assert needed <= gemm.SHARED_BYTES
+        assert needed <= 227 * 1024
+    with_residual = chosen(itemsize, result, residual=array_like(result))
+    assert 0 < len(with_residual) < len(found)
+    assert chosen(itemsize, result, residual=None) == found
 
 
-def test_tiles_are_not_much_larger_than_results():
+def test_tiles_are_not_much_larger_than_results(chosen):
     for size in (1, 16, 65, 100):
         tiles = {tuple(c.kwargs.values())[:2] for c in chosen(2, 2, size)}
         assert (64, 64) in tiles
         assert all(max(tile) < 2 * max(size, 33) for tile in tiles)
 
 
-def test_large_results_have_large_tiles():
+def test_large_results_have_large_tiles(chosen):
     sizes = {config.kwargs["BLOCK_M"] * config.kwargs["BLOCK_N"] for config in chosen(2, 2, 8192)}
     assert sizes == {128 * 128, 128 * 256}
     assert {c.kwargs["BLOCK_M"] * c.kwargs["BLOCK_N"] for c in chosen(2, 2, 1 << 17)} == {128 * 256}
@@ -388,8 +417,8 @@ def test_grids():
     assert gemm.tiles({**meta, "splits": 3}) == (18,)
 
 
-def test_a_program_stays_on_each_multiprocessor(monkeypatch):
-    monkeypatch.setattr(gemm, "multiprocessors", lambda x: 4)
+def test_a_program_stays_on_each_multiprocessor(chosen):
+    chosen(2, 2)  # puts a GPU with four in the place of any
     meta = {"m": 100, "n": 300, "BLOCK_M": 64, "BLOCK_N": 128, "a": None}
     assert gemm.programs(meta) == (4,)
     assert gemm.programs({**meta, "n": 100}) == (2,)
