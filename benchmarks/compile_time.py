@@ -25,6 +25,8 @@ from benchmarks.record import Results, parser
 CASES = ("softmax 1024", "layernorm 1024", "softmax 65536")
 # Measured by `benchmarks.gemm`.
 MATRIX_PRODUCTS = ("product by pointers 128x256x64", "persistent product 128x256x64")
+# Measured by `benchmarks.attention`.
+ATTENTION = ("attention 128x128",)
 PROCESSES = 3
 
 
@@ -49,7 +51,26 @@ def kernels(provider: str) -> dict[str, Callable[[], object]]:
         ),
         "softmax 65536": lambda: softmax[(2,)](long, long, 65536, 65536, BLOCK=65536, num_warps=4),
         **dict(zip(MATRIX_PRODUCTS, products(provider), strict=True)),
+        ATTENTION[0]: attention(provider),
     }
+
+
+def attention(provider: str) -> Callable[[], object]:
+    """The first launch of causal attention, 128 queries by 128 keys."""
+    import torch
+
+    q = torch.randn(16, 1024, 128, device="cuda", dtype=torch.bfloat16)
+    lse = torch.empty(16, 1024, device="cuda")
+    blocks = {"D": 128, "CAUSAL": True, "BM": 128, "BN": 128, "num_warps": 8, "num_stages": 2}
+    if provider == "triton":
+        from benchmarks import triton_attention as peer
+
+        return lambda: peer.attention[(8, 16)](q, q, q, q, lse, 1024, 0.1, **blocks)
+    from examples import flash_attention
+
+    return lambda: flash_attention.attention[(64,)](
+        q, q, q, q, lse, 16, 1, 1024, 1024, 0.1, EVEN=True, **blocks
+    )
 
 
 def products(provider: str) -> tuple[Callable[[], object], Callable[[], object]]:
