@@ -56,6 +56,7 @@ from blocklang.ir.passes.pipeline_loads import PipelineLoads
 from blocklang.ir.passes.prove_barriers import ProveBarriers
 from blocklang.ir.passes.prove_rings import ProveRings
 from blocklang.ir.passes.specialize_warps import SpecializeWarps
+from blocklang.ir.passes.split_over_cluster import SplitOverCluster
 from blocklang.ir.passes.strength_reduction import StrengthReduction
 from blocklang.ir.passes.vectorize import Vectorize
 from blocklang.ir.printer import print_module
@@ -69,7 +70,9 @@ def simplify(target: Target) -> list[Pass]:
         Inline(),  # first: everything after sees one function
         Canonicalize(),  # constants known, so that the branches they decide are gone
         CommonSubexpressionElimination(),
-        *([MapWgmma()] if _has_warpgroups(target) else []),  # takes what it can from the next one
+        *(
+            [SplitOverCluster(), MapWgmma()] if _has_warpgroups(target) else []
+        ),  # takes what it can from the next one
         ExpandDescriptors(),  # before code motion, which moves what stays the same in loops
         *_expand_dot(target),  # makes conversions
         ExpandMath(partial(is_native, target)),  # likewise, for its constants
@@ -165,6 +168,8 @@ def address(module: Module, target: Target, options: Options) -> tuple[str, str]
     has what it compiles to: two kernels of one key are the same in every respect.
     """
     module.kernel.attributes.update(num_warps=options.num_warps, num_stages=options.num_stages)
+    if options.num_ctas > 1 and _has_warpgroups(target):
+        module.kernel.attributes["num_ctas"] = options.num_ctas
     text = print_module(module)
     assembler_version = ""
     if isinstance(target, GpuTarget) and (tool := ptxas()) is not None:
@@ -236,6 +241,7 @@ def _compile_gpu(
         files["ptx"], files["llvm"] = llvm.ptx(text, target)
     metadata["shared_bytes"] = module.kernel.attributes["shared_bytes"]
     metadata["threads"] = threads(module.kernel)
+    metadata["num_ctas"] = int(module.kernel.attributes.get("num_ctas", 1))
     metadata["tensor_maps"] = recipes(module.kernel)
     metadata["buffers"] = [
         [str(op.loc), op.results[0].type.bytes]  # type: ignore[union-attr]

@@ -100,8 +100,8 @@ class OptionOutOfRange(RequestFamily, code="BL709"):
 class WarpsNotPowerOfTwo(RequestFamily, code="BL710"):
     """Layouts spread blocks over the warps of a program bit by bit."""
 
-    message = "num_warps is {value}"
-    help = "it is a power of two: 1, 2, 4, 8, 16 or 32"
+    message = "{name} is {value}"
+    help = "it is a power of two: 1, 2, 4, 8, ..."
     example = "add.compile(types, num_warps=3)"
 
 

@@ -51,6 +51,8 @@ class NvptxEmitter(Emitter):
         # While a single register is computed, blocks stand for scalars.
         self.is_scalar = False
         # Which partition of the warps is emitted: "", "consumer" or "producer" (one thread).
+        # Blocks of threads that execute one program.
+        self.num_ctas = 1
         self.partition = ""
         self.elements: dict[tuple[Value, int, str], str] = {}
         self.ranges: dict[Value, tuple[str, int]] = {}

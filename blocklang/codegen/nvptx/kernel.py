@@ -48,12 +48,16 @@ def emit_kernel(
     num_warps = int(kernel.attributes["num_warps"])
     info = DebugInfo(kernel.name, kernel.loc) if line_info else None
     e = NvptxEmitter(target, num_warps, fp_fusion, info)
+    e.num_ctas = cluster_size(kernel)
     parameters = [_parameter(e, argument) for argument in kernel.arguments]
     parameters += tma.parameters(e, kernel)
     e.location = kernel.loc
     e.prologue(threads(kernel), _needs_warp(kernel))
     emit_ops(e, kernel.block)
     e.location = kernel.block.terminator.loc
+    if e.num_ctas > 1:
+        # The others may still copy to this one, or arrive at its barriers.
+        partitions.meet_cluster(e)
     e.line("ret void")
     scope = f" !dbg !{info.kernel_scope}" if info else ""
     lines = [
@@ -78,6 +82,11 @@ def threads(kernel: Function) -> int:
     return 32 * (warps + partitions.PRODUCER_WARPS * has_producer)
 
 
+def cluster_size(kernel: Function) -> int:
+    """Blocks of threads that execute one program."""
+    return int(kernel.attributes.get("num_ctas", 1))
+
+
 def _needs_warp(kernel: Function) -> bool:
     return any(isinstance(op, MBarrierAlloc | WarpSpecialize | Wgmma) for op in kernel.walk())
 
@@ -86,7 +95,9 @@ def _bounds(kernel: Function) -> str:
     """The launch bounds. Without `minctasm`, ptxas spills at 32 registers where it could use 64 or
     255.
     """
-    return f'"nvvm.reqntid"="{threads(kernel)}" "nvvm.minctasm"="1"'
+    count = cluster_size(kernel)
+    cluster = f' "nvvm.cluster_dim"="{count},1,1"' if count > 1 else ""
+    return f'"nvvm.reqntid"="{threads(kernel)}" "nvvm.minctasm"="1"{cluster}'
 
 
 def _print_buffer(e: NvptxEmitter) -> list[str]:

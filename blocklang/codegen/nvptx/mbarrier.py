@@ -12,6 +12,7 @@ from blocklang.ir.ops.asynchronous import (
 )
 from blocklang.ir.types import MBarriersType
 
+from . import partitions
 from .emitter import SHARED, NvptxEmitter
 
 _BYTES = 8
@@ -68,7 +69,10 @@ def _initialise(e: NvptxEmitter, ops: list[MBarrierAlloc]) -> None:
                 e.line(f"call void {name}({SHARED} {place}, i32 {op.arrivals})")
         e.line("call void @llvm.nvvm.fence.mbarrier_init.release.cluster()")
         e.line("call void @llvm.nvvm.fence.proxy.async.shared_cta()")
-    e.line("call void @llvm.nvvm.barrier.cta.sync.aligned.all(i32 0)")
+    if e.num_ctas > 1:
+        partitions.meet_cluster(e)
+    else:
+        e.line("call void @llvm.nvvm.barrier.cta.sync.aligned.all(i32 0)")
 
 
 @lowers(MBarrierWait, on=("nvptx",), capability=90)
@@ -97,12 +101,35 @@ def _(e: NvptxEmitter, op: MBarrierArrive) -> None:
         # What the other lanes have read is read before the first one arrives for all.
         e.line("call void @llvm.nvvm.bar.warp.sync(i32 -1)")
         lane = e.emit("and i32 %tid, 31")
+        if op.everywhere:
+            _arrive_everywhere(e, op, byte, lane, predicate)
+            return
         predicate = e.both(e.emit(f"icmp eq i32 {lane}, 0"), predicate)
     # A predicated instruction does not cut the code into basic blocks.
     e.assembly(
         f"{{ {_local_address(1, op.barriers)}@$0 mbarrier.arrive.shared::cta.b64 _, [place]; }}",
         [],
         [("b", "i1", predicate or "true"), ("r", "i32", byte)],
+        memory=True,
+    )
+
+
+def _arrive_everywhere(
+    e: NvptxEmitter, op: MBarrierArrive, byte: str, lane: str, predicate: str | None
+) -> None:
+    """Lane i arrives at the barrier of block of threads i.
+
+    What the arrival announces is that products have read a slot, which the wait for them has
+    ensured; nothing was written that the others read. Scopes wider than a block of threads, which
+    write back and invalidate caches, are therefore not needed here nor where a wait sees it.
+    """
+    predicate = e.both(e.emit(f"icmp ult i32 {lane}, {e.num_ctas}"), predicate)
+    assert predicate is not None
+    e.assembly(
+        f"{{ {_local_address(1, op.barriers)}mapa.shared::cluster.u32 place, place, $2; "
+        "@$0 mbarrier.arrive.shared::cluster.b64 _, [place]; }",
+        [],
+        [("b", "i1", predicate), ("r", "i32", byte), ("r", "i32", lane)],
         memory=True,
     )
 

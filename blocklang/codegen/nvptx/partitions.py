@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from blocklang.codegen.lower import lowers
 from blocklang.ir.core import Region
-from blocklang.ir.ops.asynchronous import WarpSpecialize
+from blocklang.ir.ops.asynchronous import ClusterRank, WarpSpecialize
 
 from .control import emit_ops
 from .emitter import NvptxEmitter
@@ -36,6 +36,17 @@ def _(e: NvptxEmitter, op: WarpSpecialize) -> None:
     e.location = op.loc
     e.line(f"br label %{end}")
     e.label(end)
+
+
+def meet_cluster(e: NvptxEmitter) -> None:
+    """All threads of the cluster wait for each other."""
+    e.line("call void @llvm.nvvm.barrier.cluster.arrive()")
+    e.line("call void @llvm.nvvm.barrier.cluster.wait()")
+
+
+@lowers(ClusterRank, on=("nvptx",), capability=90)
+def _(e: NvptxEmitter, op: ClusterRank) -> str:
+    return e.emit("call i32 @llvm.nvvm.read.ptx.sreg.cluster.ctarank()")
 
 
 def _set_registers(e: NvptxEmitter, direction: str, count: int) -> None:

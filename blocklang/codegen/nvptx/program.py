@@ -14,6 +14,9 @@ from .emitter import NvptxEmitter
 @lowers(ProgramId, on=("nvptx",))
 def _(e: NvptxEmitter, op: ProgramId) -> str:
     bound = MAX_GRID[op.axis]
+    if e.num_ctas > 1:
+        # Several blocks of threads are one program: the number of the cluster.
+        return e.emit(f"call i32 @llvm.nvvm.read.ptx.sreg.clusterid.{'xyz'[op.axis]}()")
     return e.emit(
         f"call range(i32 0, {bound}) i32 @llvm.nvvm.read.ptx.sreg.ctaid.{'xyz'[op.axis]}()"
     )
@@ -21,6 +24,8 @@ def _(e: NvptxEmitter, op: ProgramId) -> str:
 
 @lowers(NumPrograms, on=("nvptx",))
 def _(e: NvptxEmitter, op: NumPrograms) -> str:
+    if e.num_ctas > 1:
+        return e.emit(f"call i32 @llvm.nvvm.read.ptx.sreg.nclusterid.{'xyz'[op.axis]}()")
     # Behind the largest i32 comes the smallest one.
     bound = (MAX_GRID[op.axis] + 1 + 2**31) % 2**32 - 2**31
     name = f"@llvm.nvvm.read.ptx.sreg.nctaid.{'xyz'[op.axis]}()"

@@ -130,18 +130,30 @@ def _boxes(
     first = next((i for i, n in enumerate(known.box[:-1]) if n > 1), len(sizes))
     whole = known.box[first + 1 : -1] == tuple(sizes[first + 1 : -1])
     assert whole, "a box is one run of memory"
-    # Memory has the panels of the fastest axis outermost, then the slower axes from the slowest.
     counts = [n // b for n, b in zip(sizes, known.box, strict=True)]
-    places = itertools.product(*(range(count) for count in (counts[-1], *counts[:-1])))
     size = math.prod(known.box) * kind.element.bytes
-    for number, (panel, *slower) in enumerate(places):
-        address = e[op.buffer]
+    row, steps = len(counts) - 2, list(known.box)
+    origins, start = [e[index] for index in indices], e[op.buffer]
+    parts = counts[:]
+    if isinstance(op, TmaLoad) and op.everywhere:
+        # Each block of threads has its share of the rows, in every panel.
+        parts[row] //= e.num_ctas
+        rank = e.emit("call i32 @llvm.nvvm.read.ptx.sreg.cluster.ctarank()")
+        before = e.emit(f"mul i32 {rank}, {parts[row] * steps[row]}")
+        origins[row] = e.emit(f"add i32 {origins[row]}, {before}")
+        byte = e.emit(f"mul i32 {rank}, {parts[row] * size}")
+        start = e.emit(f"getelementptr i8, {SHARED} {start}, i32 {byte}")
+    # Memory has the panels of the fastest axis outermost, then the slower axes from the slowest.
+    for panel, *slower in itertools.product(*map(range, (parts[-1], *parts[:-1]))):
+        number = panel
+        for place, count in zip(slower, counts, strict=False):
+            number = number * count + place
+        address = start
         if number:
-            address = e.emit(f"getelementptr i8, {SHARED} {address}, i32 {number * size}")
+            address = e.emit(f"getelementptr i8, {SHARED} {start}, i32 {number * size}")
         coordinates = []
-        for index, place, step in zip(indices, (*slower, panel), known.box, strict=True):
-            offset = place * step
-            at = e.emit(f"add i32 {e[index]}, {offset}") if offset else e[index]
+        for origin, part, step in zip(origins, (*slower, panel), steps, strict=True):
+            at = e.emit(f"add i32 {origin}, {part * step}") if part else origin
             coordinates.append(f"i32 {at}")
         yield address, ", ".join(reversed(coordinates))
 
@@ -150,10 +162,25 @@ def _boxes(
 def _(e: NvptxEmitter, op: TmaLoad) -> None:
     signal = barrier(e, op.barriers, op.index)
     name = f"@llvm.nvvm.cp.async.bulk.tensor.g2s.cta.tile.{len(op.indices)}d"
+    if op.everywhere:
+        _load_everywhere(e, op, signal)
+        return
     with e.one_thread():
         for address, coordinates in _boxes(e, op, op.indices):
             places = f"{SHARED} {address}, {SHARED} {signal}, ptr {e[op.map]}"
             e.line(f"call void {name}({places}, {coordinates}, i64 0, i1 false)")
+
+
+def _load_everywhere(e: NvptxEmitter, op: TmaLoad, signal: str) -> None:
+    """Copies to the same place of all blocks of threads, whose barriers hear of it."""
+    name = f"@llvm.nvvm.cp.async.bulk.tensor.g2s.tile.{len(op.indices)}d"
+    everyone = (1 << e.num_ctas) - 1
+    with e.one_thread():
+        for address, coordinates in _boxes(e, op, op.indices):
+            target = e.emit(f"addrspacecast {SHARED} {address} to ptr addrspace(7)")
+            places = f"ptr addrspace(7) {target}, {SHARED} {signal}, ptr {e[op.map]}"
+            hints = f"i16 {everyone}, i64 0, i1 true, i1 false, i32 0"
+            e.line(f"call void {name}({places}, {coordinates}, {hints})")
 
 
 @lowers(TmaStore, on=("nvptx",), feature=_FEATURE)

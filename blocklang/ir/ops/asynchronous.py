@@ -25,6 +25,20 @@ from blocklang.ir.types import (
     i32,
 )
 
+# ---------------------------------------------------------------- clusters
+
+
+class ClusterRank(Op, mnemonic="cluster_rank"):
+    """Which of the blocks of threads of its cluster this is, from 0: together they are one
+    program.
+    """
+
+    result = output()
+
+    def infer(self) -> Sequence[Type]:
+        return [i32]
+
+
 # ---------------------------------------------------------------- values in shared memory
 
 
@@ -133,9 +147,12 @@ class MBarrierWait(MBarrierOp, mnemonic="mbarrier_wait", effects=Effect.OBSERVAB
 
 
 class MBarrierArrive(MBarrierOp, mnemonic="mbarrier_arrive", effects=Effect.OBSERVABLE):
-    """Each warp arrives once, if `predicate` (an i1, absent: true) holds."""
+    """Each warp arrives once, if `predicate` (an i1, absent: true) holds; with `everywhere` at the
+    barriers of all blocks of threads of the cluster.
+    """
 
     predicate: Value | None = operand(optional=True, default=None)
+    everywhere: bool = attribute(default=False)
 
     def check(self) -> None:
         super().check()
@@ -178,6 +195,9 @@ class TensorMap(Op, mnemonic="tensor_map"):
 class TmaLoad(Op, mnemonic="tma_load", effects=Effect.READ | Effect.WRITE_SHARED):
     """Starts the copy of the block at `indices` (in order of the map's axes) into `buffer`, whose
     bytes arrive at barrier `index` of `barriers`. One thread executes it.
+
+    With `everywhere` each block of threads of the cluster copies its share of the rows, those along
+    the last but one axis of the map, to the buffers of all of them.
     """
 
     map: Value = operand()
@@ -185,6 +205,7 @@ class TmaLoad(Op, mnemonic="tma_load", effects=Effect.READ | Effect.WRITE_SHARED
     buffer: Value = operand(kw_only=True)
     barriers: Value = operand(kw_only=True)
     index: Value = operand(kw_only=True)
+    everywhere: bool = attribute(default=False)
 
     def check(self) -> None:
         require(isinstance(self.map.type, TensorMapType), "the first operand is a tensor map")

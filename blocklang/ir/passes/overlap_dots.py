@@ -31,7 +31,7 @@ from blocklang.ir.types import BlockType, PendingType, SharedType, i32
 
 from .delay_waits import delay_waits
 from .manager import Pass
-from .pending import finish_at_once, guarded, is_kept, start, wait, warpgroup_dots
+from .pending import finish_at_once, guarded, has_next_slot, is_kept, start, wait, warpgroup_dots
 from .rings import extend_yield
 from .rotate_dots import rotation
 
@@ -74,7 +74,7 @@ def _only_accumulates(loop: For, dots: list[Dot]) -> bool:
     for dot in dots:
         if not isinstance(dot.a.type, SharedType):
             return False
-        if not is_kept(dot.a, body) or not is_kept(dot.b, body):
+        if not all(is_kept(v, body) and has_next_slot(v) for v in (dot.a, dot.b)):
             return False
         if _chain_start(dot, body) is None or len(dot.results[0].uses) != 1:
             return False
@@ -161,7 +161,9 @@ class _Accumulation:
             before = self.body.add_argument(i32, op.loc, "previous")
             assert last.parent is not None
             position = last.parent.ops.index(last) + 1
-            late = MBarrierArrive(op.barriers, before, self.is_later, loc=op.loc)
+            late = MBarrierArrive(
+                op.barriers, before, self.is_later, everywhere=op.everywhere, loc=op.loc
+            )
             self.body.insert(position, late)
             added.append(op.index)
             self.initial.append(op.index)
@@ -188,7 +190,7 @@ class _Accumulation:
         for position, block in zip(positions, blocks, strict=True):
             results[position] = block
         for op, index in zip(arrivals, loop.results[count:], strict=True):
-            outside.insert(MBarrierArrive(op.barriers, index, loc=op.loc))
+            outside.insert(MBarrierArrive(op.barriers, index, everywhere=op.everywhere, loc=op.loc))
             op.erase()
         outside.insert(Yield(tuple(results), loc=old.loc))
         old.erase()

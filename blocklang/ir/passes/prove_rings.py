@@ -35,6 +35,7 @@ from blocklang.ir.core import Block, Function, Module, Operation, Value
 from blocklang.ir.errors import UnorderedAsyncMemory
 from blocklang.ir.op import Effect, Op
 from blocklang.ir.ops.asynchronous import (
+    ClusterRank,
     MBarrierAlloc,
     MBarrierArrive,
     MBarrierExpect,
@@ -50,6 +51,7 @@ from blocklang.ir.ops.asynchronous import (
 from blocklang.ir.ops.shared import SharedAlloc
 from blocklang.ir.types import MBarriersType, SharedType
 
+from .dce import Needed
 from .manager import Pass
 from .prove_buffers import AtOnce, Copied, Stored
 from .prove_products import Products, check_operands
@@ -135,6 +137,8 @@ def _rings(function: Function, split: WarpSpecialize) -> list[ProvedRing]:
 
 def _check_ring(function: Function, split: WarpSpecialize, ring: ProvedRing) -> None:
     warps = int(function.attributes["num_warps"])
+    if _is_everywhere(function, ring):
+        warps *= int(function.attributes.get("num_ctas", 1))
     for barriers, arrivals in ((ring.full, 1), (ring.empty, warps)):
         made = barriers.owner
         if not isinstance(made, MBarrierAlloc) or made.parent is not function.block:
@@ -150,6 +154,26 @@ def _check_ring(function: Function, split: WarpSpecialize, ring: ProvedRing) -> 
     for user in used:
         if not any(_is_in(user, region.block) for region in split.regions):
             refuse(user, f"{user.mnemonic} uses a ring outside the partitions")
+
+
+def _is_everywhere(function: Function, ring: ProvedRing) -> bool:
+    """Whether the blocks of threads of a cluster fill a ring together: then all of them copy the
+    same, equally often, and each hears of the readers of all.
+    """
+    copies = [
+        op
+        for op in function.walk()
+        if isinstance(op, TmaLoad) and _allocation(op.buffer) in ring.buffers
+    ]
+    arrivals = [user for user in ring.empty.users if isinstance(user, MBarrierArrive)]
+    everywhere = {op.everywhere for op in copies} | {op.everywhere for op in arrivals}
+    if len(everywhere) > 1:
+        refuse(copies[0], "some copies or arrivals are for the whole cluster, some are not")
+    if everywhere == {True}:
+        needed = Needed(function, lambda op: op in copies)
+        if any(isinstance(op, ClusterRank) for op in needed.ops):
+            refuse(copies[0], "a copy for the whole cluster is not the same everywhere")
+    return everywhere == {True}
 
 
 def _blocks(block: Block) -> Iterator[Block]:

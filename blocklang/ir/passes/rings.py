@@ -23,11 +23,13 @@ from blocklang.ir.types import SharedType, i32
 class Ring:
     """Buffers of `depth` slots, one for each of `kinds`, which are filled and read together.
 
-    `empty` is absent where the reader and the writer are the same threads.
+    With `everywhere` the blocks of threads of a cluster fill their slots together. `empty` is
+    absent where the reader and the writer are the same threads.
     """
 
     kinds: tuple[SharedType, ...]
     depth: int
+    everywhere: bool = False
     buffers: list[Value] = field(default_factory=list)
     full: Value | None = None
     empty: Value | None = None
@@ -95,15 +97,21 @@ def holder_in(block: Block, op: Operation) -> Operation:
     return op
 
 
-def find_fills(loads: Iterable[LoadShared], depth: Callable[[LoadShared], int]) -> list[Fill]:
-    """Group copies of one block that have the same readers, and give each group a ring.
+def find_fills(
+    loads: Iterable[LoadShared],
+    depth: Callable[[LoadShared], int],
+    is_common: Callable[[LoadShared], bool] = lambda _: False,
+) -> list[Fill]:
+    """Group copies of one block that have the same readers, and give each group a ring. What is
+    common to a cluster and what is not are apart.
 
     Groups of one shape share a ring if they stand in loops (or branches) that follow each other:
     then slots are read in the order in which they are filled.
     """
-    groups: dict[tuple[Block | None, frozenset[Operation]], list[LoadShared]] = {}
+    groups: dict[tuple[Block | None, frozenset[Operation], bool], list[LoadShared]] = {}
     for load in loads:
-        groups.setdefault((load.parent, frozenset(readers(load))), []).append(load)
+        key = load.parent, frozenset(readers(load)), is_common(load)
+        groups.setdefault(key, []).append(load)
     fills: list[Fill] = []
     for group in groups.values():
         kinds, slots = tuple(map(_kind, group)), depth(group[0])

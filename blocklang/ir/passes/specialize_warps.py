@@ -28,6 +28,7 @@ from blocklang.ir.core import (
 )
 from blocklang.ir.op import Effect, Op
 from blocklang.ir.ops.asynchronous import (
+    ClusterRank,
     LoadShared,
     MBarrierAlloc,
     MBarrierArrive,
@@ -116,9 +117,10 @@ class _Split:
 
     def run(self) -> None:
         self.num_warps = int(self.function.attributes["num_warps"])
-        fills = find_fills(self.loads, self.depth)
+        fills = find_fills(self.loads, self.depth, self.is_common)
         rings = list(dict.fromkeys(fill.ring for fill in fills))
         self.deepen(fills)
+        self.share(fills)
         consumer = self.move_body()
         mapping: dict[Value, Value] = {}
         producer = clone_region(consumer, mapping)
@@ -145,6 +147,28 @@ class _Split:
         if not loops or any(isinstance(op, For) for op in loops[0].regions[0].walk()):
             return 1
         return int(loops[0].num_stages or self.function.attributes["num_stages"])
+
+    def is_common(self, load: LoadShared) -> bool:
+        """Whether all blocks of threads of a cluster copy the same, and there are rows enough for
+        each of them to copy a share.
+        """
+        count = int(self.function.attributes.get("num_ctas", 1))
+        old = load.map.owner
+        assert isinstance(old, TensorMap)
+        if count == 1 or len(old.box) < 2 or old.box[-2] < 8 * count:
+            return False
+        needed = Needed(self.function, lambda op: op is load)
+        return not any(isinstance(op, ClusterRank) for op in needed.ops)
+
+    def share(self, fills: list[Fill]) -> None:
+        """Let each block of threads of a cluster copy a share of what is the same for all."""
+        self.num_ctas = int(self.function.attributes.get("num_ctas", 1))
+        for ring in dict.fromkeys(fill.ring for fill in fills):
+            loads = [load for fill in fills if fill.ring is ring for load in fill.loads]
+            if all(self.is_common(load) for load in loads):
+                ring.everywhere = True
+                for load in loads:
+                    load.set_operand(0, _map_of_share(load, self.num_ctas))
 
     def deepen(self, fills: list[Fill]) -> None:
         """Give what an outer loop copies a second slot, so that the next one arrives while this one
@@ -185,7 +209,8 @@ class _Split:
             ring.buffers.append(builder.insert(made).result)
         barriers = MBarriersType(ring.depth)
         full = MBarrierAlloc(arrivals=1, loc=loc, result_types=[barriers])
-        empty = MBarrierAlloc(arrivals=self.num_warps, loc=loc, result_types=[barriers])
+        readers = self.num_warps * (self.num_ctas if ring.everywhere else 1)
+        empty = MBarrierAlloc(arrivals=readers, loc=loc, result_types=[barriers])
         ring.full = builder.insert(full).result
         ring.empty = builder.insert(empty).result
         ring.full.name, ring.empty.name = "full", "empty"
@@ -206,6 +231,17 @@ class _Split:
         at_launch = _REGISTERS // (32 * (self.num_warps + _GROUP)) // 8 * 8
         rest = (at_launch * (groups + 1) - _PRODUCER_REGISTERS) // groups // 8 * 8
         return _PRODUCER_REGISTERS, min(rest, _MOST_REGISTERS)
+
+
+def _map_of_share(load: LoadShared, count: int) -> Value:
+    """The map for a share of the rows of what is copied."""
+    old = load.map.owner
+    assert isinstance(old, TensorMap)
+    assert old.parent is not None
+    box = (*old.box[:-2], old.box[-2] // count, old.box[-1])
+    made = TensorMap(old.descriptor, axes=old.axes, box=box, swizzle=old.swizzle, loc=old.loc)
+    old.parent.insert(old.parent.ops.index(old) + 1, made)
+    return made.result
 
 
 def _shared_bytes(op: Operation) -> int:
@@ -283,7 +319,10 @@ def _release(fill: Fill) -> Step:
         builder = Builder.before(op)
         assert fill.ring.empty is not None
         builder.loc = fill.loads[0].loc
-        builder.insert(MBarrierArrive(fill.ring.empty, place.index, loc=builder.loc))
+        arrive = MBarrierArrive(
+            fill.ring.empty, place.index, everywhere=fill.ring.everywhere, loc=builder.loc
+        )
+        builder.insert(arrive)
         return advance(builder, place, fill.ring.depth)
 
     return step
@@ -311,7 +350,7 @@ def _fill(fill: Fill) -> Step:
             builder.insert(
                 TmaLoad(
                     load.map, load.indices, buffer=slot, barriers=ring.full, index=place.index,
-                    loc=load.loc,
+                    everywhere=ring.everywhere, loc=load.loc,
                 )
             )  # fmt: skip
         return advance(builder, place, ring.depth)
