@@ -112,19 +112,28 @@ def rowwise_table(section: Section) -> str:
 
 def product_table(section: Section) -> str:
     """Matrix products on a GPU beside cuBLAS's and Triton's, and the peak of the hardware."""
+    return operations_table(section, "product", {"cublas": "cuBLAS", "triton": "Triton"})
+
+
+def attention_table(section: Section) -> str:
+    """Attention on a GPU beside the libraries' and Triton's, and the peak of the hardware."""
+    peers = {"cudnn": "cuDNN", "flash2": "FlashAttention-2", "triton": "Triton"}
+    return operations_table(section, "batch x length", peers)
+
+
+def operations_table(section: Section, cases: str, names: Mapping[str, str]) -> str:
+    """Operations a second by the peers that take part, and by us."""
+    rows = section.rows
+    names = {p: name for p, name in names.items() if any(row["provider"] == p for row in rows)}
     header = (
-        "product",
-        "bound, TFLOP/s",
-        "cuBLAS, TFLOP/s",
-        "Triton, TFLOP/s",
-        "blocklang, TFLOP/s",
-        "× cuBLAS",
-        "× Triton",
+        cases,
+        *(f"{each}, TFLOP/s" for each in ("bound", *names.values(), "blocklang")),
+        *(f"× {name}" for name in names.values()),
         "of the bound",
     )
     lines = []
     for case, by in section.cases.items():
-        ours, peers = by.get("blocklang"), [by.get(p) for p in ("cublas", "triton")]
+        ours, peers = by.get("blocklang"), [by.get(p) for p in names]
         bound = next(iter(by.values()))["bound"]
         rates = [row["rate"] if row else None for row in (*peers, ours)]
         ratios = [peer["ms"] / ours["ms"] if peer and ours else None for peer in peers]
@@ -207,6 +216,8 @@ TABLES: Mapping[str, Callable[[Section], str]] = {
     "softmax": rowwise_table,
     "layernorm": rowwise_table,
     "gemm": product_table,
+    "attention": attention_table,
+    "attention_backward": attention_table,
     "launch": launch_table,
     "compile": compile_table,
     "cpu": cpu_table,

@@ -53,10 +53,17 @@ ROWS = [
     product_row("cublas", 1.0, correct=True),
     product_row("blocklang", 0.8, correct=True, configuration="BLOCK_M=64"),
     {**product_row("triton", 2.0), "case": "bf16 9x9x9 NN"},
+    {**product_row("cudnn", 1.0), "section": "attention", "case": "2x8, full"},
+    {**product_row("triton", 2.0), "section": "attention", "case": "2x8, full"},
+    {**product_row("blocklang", 0.8), "section": "attention", "case": "2x8, full"},
+    {**product_row("cudnn", 1.0), "section": "attention_backward", "case": "2x8, full"},
+    {**product_row("blocklang", 1.25), "section": "attention_backward", "case": "2x8, full"},
 ]
 EXPECTED = {
     "softmax": "| f32 8x8 | 2.00 | 1.00 | 1.25 | 1.25 | 1.60 (short 4r) | 80% |",
     "gemm": "| bf16 8x8x8 NT | 1000 | 500 | – | 625 | 1.25 | – | 62% |",
+    "attention": "| 2x8, full | 1000 | 500 | 250 | 625 | 1.25 | 2.50 | 62% |",
+    "attention_backward": "| 2x8, full | 1000 | 500 | 400 | 0.80 | 40% |",
     "launch": "| 3 arrays | blocklang | 3.00 | 1.5 |",
     "compile": "| softmax | 250 | 100 | 2.5 × |",
     "cpu": "| add | 1.00 | 4.00 | 2.00 | 2.0 × | 50% |",
@@ -105,7 +112,7 @@ def test_table(section, project):
     assert f"*{machine}, 2026-01-02; Python 3.12.0, numpy 2.0, triton 3.6.*" in page
     assert report.fill(page, sections) == page
     assert "![" not in page
-    has_plot = section in ("softmax", "gemm", "cpu")
+    has_plot = section in ("softmax", "gemm", "attention", "attention_backward", "cpu")
     assert (f"(pictures/{section}.svg)" in report.fill(page, sections, "pictures")) == has_plot
 
 
@@ -122,7 +129,13 @@ def test_pages_are_written_and_then_current(project, monkeypatch, capsys):
     assert report.main([], project) == 0
     readme = (project / "README.md").read_text()
     assert re.fullmatch(r"Before\.\n<!--.*\| add \|.*-->\nAfter\.\n", readme, re.DOTALL)
-    assert [name for name, _ in drawn] == ["softmax", "cpu", "gemm"]
+    assert [name for name, _ in drawn] == [
+        "softmax",
+        "cpu",
+        "gemm",
+        "attention",
+        "attention_backward",
+    ]
     for name, path in drawn:
         path.parent.mkdir(exist_ok=True)
         sections = report.read_results(project / "benchmarks/results")
