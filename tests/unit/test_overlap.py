@@ -12,6 +12,7 @@ import pytest
 from blocklang import compile as pipeline
 from blocklang import environment
 from blocklang.environment import OPTIONAL_PASSES
+from blocklang.frontend.text import load_text
 from blocklang.kernel import JitFunction
 from tests.overlap_kernels import SIGNATURES, attention, final_ir, gemm, persistent
 
@@ -96,3 +97,55 @@ def test_the_schedule_of_other_kernels_is_short() -> None:
     sizes = {"M": 64, "N": 64, "K": 64}
     made = gemm.compile(SIGNATURES[gemm], constexprs=sizes, target="sm_80", num_warps=4)
     assert made.asm["schedule"] == "kernel gemm\nall work: 4 warps\nnothing runs beside them\n"
+
+
+@pytest.mark.parametrize(
+    "bounds", [("0", "k"), ("0", "512"), ("0", "64"), ("split", "k")], ids="-".join
+)
+def test_rings_around_all_kinds_of_loops_are_proved(bounds: tuple[str, str]) -> None:
+    # Two loops that share a ring, the second in a branch; constant bounds leave no condition.
+    text = f"""
+kernel loops(a: *f16 divisible 16, b: *f16 divisible 16, c: *f16 divisible 16, m: i32,
+             n: i32 divisible 16, k: i32 divisible 16, split: i32):
+    left = make_tensor_descriptor(a, [m, k], [k, 1], [64, 64])
+    right = make_tensor_descriptor(b, [k, n], [n, 1], [64, 64])
+    acc = zeros((64, 64), f32)
+    for i in range(0, split, 64):
+        acc = dot(left.load([0, i]), right.load([i, 0]), acc)
+    acc *= 2.0
+    if {bounds[0]} < {bounds[1]}:
+        for i in range({bounds[0]}, {bounds[1]}, 64):
+            acc = dot(left.load([0, i]), right.load([i, 0]), acc)
+    make_tensor_descriptor(c, [m, n], [n, 1], [64, 64]).store([0, 0], acc)
+"""
+    (tree,) = load_text(text, "loops.bl").values()
+    made = JitFunction(None, tree).compile(target="sm_90a", num_stages=2)
+    assert "warp_specialize" in made.asm["shared"]
+
+
+@needs_ptxas
+def test_the_only_slot_is_given_back_before_the_next_is_waited_for() -> None:
+    # There is no room for a second slot beside what is stored.
+    sizes = {"M": 128, "N": 256, "K": 128}
+    made = gemm.compile(
+        SIGNATURES[gemm], constexprs=sizes, target="sm_90a", num_warps=8, num_stages=1
+    )
+    assert "mbarriers<1>" in made.asm["shared"]
+    assert "groups = 1" not in made.asm["shared"]
+
+
+def test_products_in_a_while_loop() -> None:
+    text = """
+kernel search(a: *f16 divisible 16, c: *f16 divisible 16, n: i32, k: i32 divisible 16):
+    left = make_tensor_descriptor(a, [n, k], [k, 1], [64, 64])
+    acc = zeros((64, 64), f32)
+    i = 0
+    while i < k:
+        x = left.load([0, i])
+        acc = dot(x, x.T, acc)
+        i += 64
+    make_tensor_descriptor(c, [n, k], [k, 1], [64, 64]).store([0, 0], acc)
+"""
+    (tree,) = load_text(text, "search.bl").values()
+    made = JitFunction(None, tree).compile(target="sm_90a")
+    assert "wgmma" in made.asm["shared"]

@@ -105,7 +105,7 @@ class Paths(Generic[State]):
                 case WarpSpecialize():
                     points = self.block(op.consumer.block, points)
                 case While():
-                    raise IRError("what runs beside the threads cannot be followed in a while loop")
+                    points = self.while_loop(op, points)
                 case _:
                     points = {self.op(op, point) for point in points}
         return points
@@ -188,6 +188,25 @@ class Paths(Generic[State]):
             found = {self.handed(end, pairs, outside) for end in ends}
             self.iterations[op, head, is_first] = found
         return found
+
+    def while_loop(self, op: While, points: set[_Point[State]]) -> set[_Point[State]]:
+        before, body = op.before.block, op.body.block
+        values = before.terminator.operands[1:]
+        ends: set[_Point[State]] = set()
+        for outside in points:
+            pending = [self.handed(outside, _pairs(before.arguments, op.initial), outside)]
+            seen = set(pending)
+            while pending:
+                tested = self.block(before, {pending.pop()})
+                ends |= {self.handed(p, _pairs(op.results, values), outside) for p in tested}
+                starts = {self.handed(p, _pairs(body.arguments, values), outside) for p in tested}
+                pairs = _pairs(before.arguments, body.terminator.operands)
+                new = {self.handed(p, pairs, outside) for p in self.block(body, starts)} - seen
+                pending += new
+                seen |= new
+                if len(seen) > _LIMIT:
+                    raise IRError("what runs beside the threads takes too many states in a loop")
+        return ends
 
     def seen_inside(self, op: For, outside: _Point[State]) -> _Point[State]:
         """The point with only those numbers that the loop's body reads."""
@@ -325,12 +344,20 @@ def _sources(roots: Iterable[Value]) -> set[Value]:
             if isinstance(loop, For) and value.index:
                 pending.append(loop.initial[value.index - 1])
                 pending.append(value.block.terminator.operands[value.index - 1])
+            elif isinstance(loop, While):
+                tested = loop.before.block.terminator.operands[1:]
+                again = loop.body.block.terminator.operands
+                is_first = value.block is loop.before.block
+                sources = (loop.initial, again) if is_first else (tested,)
+                pending += [each[value.index] for each in sources]
             continue
         assert isinstance(value, Result)
         op = value.op
         if isinstance(op, For | If):
             pending += [r.block.terminator.operands[value.index] for r in op.regions]
             pending += [op.initial[value.index]] if isinstance(op, For) else []
+        elif isinstance(op, While):
+            pending.append(op.before.block.terminator.operands[1 + value.index])
         elif isinstance(op, Elementwise | SharedSlot | SharedView):
             pending += op.operands
     return found

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from blocklang.ir.core import Argument, Block, Operation, Result, Value
-from blocklang.ir.op import Effect, Op
+from blocklang.ir.op import Effect, IRError, Op
 from blocklang.ir.ops.control import For, If
 from blocklang.ir.ops.elementwise import Add, Compare
 from blocklang.ir.ops.program import Constant, constant_value
@@ -168,6 +168,8 @@ def tree(block: Block, find: Find, expressions: Expressions) -> Tree:
                 pair = below(op.condition)
                 runs = None if pair is None else _key_below(then, pair, expressions)
                 found.append(Branch(expressions.of(op.condition), runs, then, otherwise))
+        elif any(find(inner) for inner in op.walk()):
+            raise IRError(f"rings are used inside {op.mnemonic}, where they cannot be followed")
     return tuple(found)
 
 
@@ -200,10 +202,14 @@ def _follows(value: Value, lower: Value, step: Value) -> bool:
 def _key_below(then: Tree, pair: tuple[Value, Value], expressions: Expressions) -> int | None:
     """The key of a loop in a branch whose condition is that this loop runs."""
     for node in then:
+        found = None
         if isinstance(node, Loop):
             key = _key(*pair, node.op.step, expressions)
-            if key == node.key:
-                return key
+            found = key if key == node.key else None
+        elif isinstance(node, Branch):
+            found = _key_below(node.then, pair, expressions)
+        if found is not None:
+            return found
     return None
 
 

@@ -23,6 +23,7 @@ from blocklang.ir.core import Function, Module, Operation, Result, Value
 from blocklang.ir.layout import LinearLayout, shared_tile, wgmma_accumulator
 from blocklang.ir.op import Op
 from blocklang.ir.ops.asynchronous import LoadShared, SharedView, TensorMap, TmaStore, ToShared
+from blocklang.ir.ops.control import While
 from blocklang.ir.ops.descriptor import (
     DescriptorAccess,
     DescriptorLoad,
@@ -161,6 +162,8 @@ class _Mapping:
         made = op.descriptor.owner
         if not isinstance(made, MakeTensorDescriptor):
             return None
+        if isinstance(op, DescriptorLoad) and _is_in_while(op):
+            return None  # no ring can be carried through one
         if any(host_expression(v) is None for v in made.operands):
             return None
         element = op.block.element
@@ -279,6 +282,13 @@ def _is_matrix(kind: SharedType) -> bool:
         for order in ((1, 0), (0, 1))
         for swizzle in (128, 64, 32)
     )
+
+
+def _is_in_while(op: Operation) -> bool:
+    outer = op.parent_op
+    while outer is not None and not isinstance(outer, While):
+        outer = outer.parent_op
+    return outer is not None
 
 
 def _erase_unused(op: Op) -> None:
