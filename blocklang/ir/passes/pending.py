@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Block, Region, Result, Value
-from blocklang.ir.ops.asynchronous import (
-    ComputeHere,
-    SharedSlot,
-    SharedView,
-    TmaStore,
-    Wgmma,
-    WgmmaWait,
-)
+from blocklang.ir.ops.asynchronous import SharedSlot, SharedView, Wgmma, WgmmaWait
 from blocklang.ir.ops.control import For, If, Yield
 from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import Compare
-from blocklang.ir.ops.program import constant_value
 from blocklang.ir.types import PendingType, SharedType
 
 
@@ -75,53 +65,20 @@ def has_next_slot(value: Value) -> bool:
     return isinstance(kind, SharedType) and kind.depth > 1
 
 
-def needed_by_stores(loop: For) -> list[Value]:
-    """Scalars from before a loop that copies to memory behind it need.
-
-    LLVM would compute them where one thread starts the copy, while its warpgroup waits for it;
-    computed during the last product they cost nothing.
-    """
-    assert loop.parent is not None
-    ops = loop.parent.ops
-    position = ops.index(loop)
-    found: dict[Value, None] = {}
-    for op in ops[position:]:
-        for value in op.indices if isinstance(op, TmaStore) else ():
-            if isinstance(value, Result) and value.op in ops[:position]:
-                found |= {value: None} if constant_value(value) is None else {}
-    return list(found)
-
-
-def compute_here(builder: Builder, values: Sequence[Value]) -> Sequence[Value]:
-    """The values, computed where the builder stands."""
-    if not values:
-        return ()
-    made = builder.insert(ComputeHere(tuple(values), loc=builder.loc))
-    for value, result in zip(values, made.results, strict=True):
-        result.name = value.name
-    return made.results
-
-
-def guarded(loop: For, extra: Sequence[Value] = ()) -> tuple[If, Builder]:
+def guarded(loop: For) -> tuple[If, Builder]:
     """Replace the results of a loop by those of a condition that the loop runs at all; the builder
-    stands where the loop's replacement belongs. The replacement hands on `extra` too, to the copies
-    behind it.
+    stands where the loop's replacement belongs.
     """
     builder = Builder.before(loop)
     runs = Compare(loop.lower, loop.upper, predicate="lt", loc=loop.loc)
     condition = builder.insert(runs).result
     then, otherwise = Region(), Region()
-    otherwise.block.append(Yield((*loop.initial, *extra), loc=loop.loc))
-    types = [r.type for r in loop.results] + [v.type for v in extra]
+    otherwise.block.append(Yield(loop.initial, loc=loop.loc))
+    types = [r.type for r in loop.results]
     made = builder.insert(
         If(condition, loc=loop.loc, result_types=types, regions=[then, otherwise])
     )
-    for old, new in zip(loop.results, made.results, strict=False):
+    for old, new in zip(loop.results, made.results, strict=True):
         new.name = old.name
         old.replace_all_uses_with(new)
-    for value, result in zip(extra, made.results[len(loop.results) :], strict=True):
-        result.name = value.name
-        for user, index in list(value.uses):
-            if isinstance(user, TmaStore) and user.parent is loop.parent:
-                user.set_operand(index, result)
     return made, Builder(then.block, None, loop.loc)
