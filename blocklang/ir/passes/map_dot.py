@@ -170,14 +170,19 @@ def _accumulator(op: Dot, shape: tuple[int, ...]) -> LinearLayout:
 
 
 def _spread_out(shape: tuple[int, int], warps: tuple[int, int]) -> LinearLayout:
-    """Up to 4 x 4 neighbouring elements a thread, which read rows and columns only once; lanes fill
-    the part of a warp, so that no two threads compute the same.
+    """Up to 4 x 4 neighbouring elements a thread, which read rows and columns only once; the lanes
+    share what their warp computes so that each reads least and no two compute the same.
     """
     threads = WARP_SIZE * warps[0] * warps[1]
     each = max(1, shape[0] * shape[1] // threads)
     across = min(4, each, shape[1])
     down = min(4, each // across, shape[0])
-    lanes = max(1, min(8, shape[1] // (across * warps[1])))
+    rows, columns = shape[0] // warps[0], shape[1] // warps[1]
+
+    def read(lanes: int) -> int:
+        return max(down, rows * lanes // WARP_SIZE) + max(across, columns // lanes)
+
+    lanes = min((8, 4, 2, 1, 16, 32), key=read)
     return blocked(shape, (down, across), (WARP_SIZE // lanes, lanes), warps, (1, 0))
 
 
