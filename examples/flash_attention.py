@@ -26,13 +26,12 @@ import numpy as np
 
 import blocklang
 import blocklang.language as bl
-from blocklang.runtime import cuda
 
 if __package__:
-    from examples.gemm import multiprocessors, product
+    from examples.gemm import gpu, product
     from examples.rounding import Rounded
 else:
-    from gemm import multiprocessors, product
+    from gemm import gpu, product
     from rounding import Rounded
 
 # Queries and keys of a block, warps and stages, by D; the first are the best guess.
@@ -51,7 +50,7 @@ BACKWARD_QUERIES = {
     128: ((128, 64, 8, 2), (128, 128, 8, 2), (64, 64, 4, 2)),
     256: ((128, 32, 8, 1),),
 }
-# For GPUs without warpgroups.
+# For GPUs without products of warpgroups.
 OLDER = {
     64: ((64, 64, 4, 2), (128, 64, 8, 2), (64, 32, 4, 2)),
     128: ((64, 32, 8, 2), (64, 64, 8, 2), (128, 64, 8, 2)),
@@ -255,12 +254,10 @@ def tune(kernel, table, **settings):
 
     def suitable(configs, arguments, **_):
         """Those for the head size and the GPU; on the CPU there is nothing to choose."""
-        q = arguments["q"]
-        ordinal = -1 if isinstance(q, np.ndarray) else q.get_device()
-        if ordinal < 0:
+        device = gpu(arguments["q"])
+        if device is None:
             return configs[:1]
-        older = cuda.device(ordinal).capability < (9, 0)
-        wanted = choices(table, arguments["D"], older)
+        wanted = choices(table, arguments["D"], device.capability[0] != 9)
         named = [tuple(each.all_kwargs()[n] for n in ("BM", "BN", "num_warps", "num_stages"))
                  for each in configs]  # fmt: skip
         return [each for each, name in zip(configs, named, strict=True) if name in wanted]
@@ -281,7 +278,8 @@ tuned_backward_queries = tune(attention_backward_queries, BACKWARD_QUERIES)
 def by_queries(meta):
     """The grid of kernels that walk over units: a program for each multiprocessor."""
     units = meta["heads"] * blocklang.cdiv(blocklang.cdiv(meta["rows"], meta["BM"]), 2)
-    return (min(units, multiprocessors(meta["q"]) or units),)
+    device = gpu(meta["q"])
+    return (min(units, device.multiprocessors) if device else units,)
 
 
 def by_keys(meta):
