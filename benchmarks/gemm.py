@@ -1,7 +1,7 @@
 """Matrix products on a GPU, against cuBLAS and Triton, in one run.
 
     python -m benchmarks.gemm results.json [--sections bf16 narrow tf32 mma compile pointers]
-        [--shapes 4096x4096x4096 ...]
+        [--shapes 4096x4096x4096 ...] [--ctas 1 2]
 
 bfloat16 comes in two layouts: NT, where b is transposed in memory, meets Triton's persistent kernel
 with descriptors, NN its kernel with pointers. Ours and Triton's are tuned over lists of
@@ -19,7 +19,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -115,13 +115,16 @@ def cublas(case: Case, exact: bool = False) -> Launch:
 class Ours:
     """The kernels of `examples/gemm.py`, tuned quickly; choices are kept for this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, ctas: Sequence[int] = (1,)) -> None:
+        self.ctas = ctas
         self.tuners: dict[Any, Any] = {}
 
     def tuner(self, kernel: Any) -> Any:
         """The kernel, tuned by short measurements."""
         if kernel not in self.tuners:
-            self.tuners[kernel] = gemm.tune(kernel, warmup=1, rep=8, cache_results=False)
+            # Only what reads by descriptors has anything to share between blocks of threads.
+            ctas = self.ctas if kernel is gemm.gemm else (1,)
+            self.tuners[kernel] = gemm.tune(kernel, ctas, warmup=1, rep=8, cache_results=False)
         return self.tuners[kernel]
 
     def tuned(
@@ -275,9 +278,10 @@ def main() -> None:
     arguments = parser(__doc__.splitlines()[0])
     arguments.add_argument("--sections", nargs="*", choices=SECTIONS, default=SECTIONS[:-1])
     arguments.add_argument("--shapes", nargs="*", default=SHAPES)
+    arguments.add_argument("--ctas", nargs="*", type=int, default=[1], help="blocks of a program")
     chosen = arguments.parse_args()
     torch.manual_seed(0)
-    results, ours, start = Results(chosen.commit), Ours(), time.perf_counter()
+    results, ours, start = Results(chosen.commit), Ours(chosen.ctas), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(BLOCKLANG_CACHE_DIR=folder, TRITON_CACHE_DIR=folder)
         for name in chosen.sections:

@@ -233,17 +233,24 @@ def add_parts(parts, c, splits, size, BLOCK: bl.constexpr):
     bl.store(c + index, total.to(c.dtype.element_ty), mask=index < size)
 
 
-def configurations():
-    """Tiles of 64 x 64 to 256 x 128 elements, each with the warps that can hold it."""
+def configurations(ctas=(1,)):
+    """Tiles of 64 x 64 to 256 x 128 elements, each with the warps that can hold it. Where `ctas`
+    has 2, also pairs of large ones, whose blocks of threads share what they read of b.
+    """
     tiles = (
         (128, 128, 4), (128, 128, 8), (128, 256, 8), (256, 128, 8), (64, 256, 4), (128, 64, 4),
         (64, 128, 4), (64, 64, 4),
     )  # fmt: skip
     return [
         blocklang.Config(
-            {"BLOCK_M": m, "BLOCK_N": n, "BLOCK_K": k, "GROUP": 8}, num_warps=w, num_stages=stages
+            {"BLOCK_M": m * count, "BLOCK_N": n, "BLOCK_K": k, "GROUP": 8},
+            num_warps=w,
+            num_stages=stages,
+            num_ctas=count,
         )
+        for count in ctas
         for m, n, w in tiles
+        if count == 1 or w == 8
         for k in (64, 32, 128, 256)
         for stages in (2, 3, 4, 6)
     ]
@@ -266,13 +273,14 @@ def suitable(configs, arguments, **_):
     found = []
     for each in configs:
         m, n, k = (each.kwargs[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
+        m //= each.num_ctas
         step = k * a.dtype.itemsize
         stored = m * n * result.dtype.itemsize
         # A residual passes through shared memory, too.
         added = 0 if arguments.get("residual") is None else 4 * m * n
         free = device.shared_bytes_per_block - stored - added
         deepest = min(6, free // ((m + n) * step))
-        suits = m < max(65, 2 * arguments["m"]) and n < max(65, 2 * arguments["n"])
+        suits = m * each.num_ctas < max(65, 2 * arguments["m"]) and n < max(65, 2 * arguments["n"])
         suits = suits and m * n <= sums * 32 * each.num_warps
         suits = suits and (m * n >= 32768 or tiles({**arguments, **each.kwargs})[0] <= 4096)
         if step in (128, 256) and suits and deepest // 2 < each.num_stages <= deepest:
@@ -280,14 +288,14 @@ def suitable(configs, arguments, **_):
     return found
 
 
-def tune(kernel, **settings):
-    """The kernel with whichever configuration is fastest for the sizes at hand; `settings` are
-    those of `blocklang.autotune`.
+def tune(kernel, ctas=(1,), **settings):
+    """The kernel with whichever configuration is fastest for the sizes at hand; `ctas` is that of
+    `configurations`, `settings` are those of `blocklang.autotune`.
     """
     sizes = ("m", "n", "k", "batch", "splits", "TRANSPOSED", "ACTIVATION", "ADD")
     parameters = {parameter.name for parameter in kernel.parameters}
     return blocklang.autotune(
-        configurations(),
+        configurations(ctas),
         key=[name for name in sizes if name in parameters],
         prune_configs_by={"early_config_prune": suitable},
         # Of parts that are added to a result, every run would add once more.
@@ -314,10 +322,11 @@ def tiles(meta):
 
 
 def programs(meta):
-    """The grid of kernels that walk over tiles: a program for each multiprocessor."""
+    """The grid of kernels that walk over tiles: as many programs as run at a time."""
     (count,) = tiles(meta)
     device = gpu(meta["a"])
-    return (min(count, device.multiprocessors) if device else count,)
+    most = device.multiprocessors // meta.get("num_ctas", 1) if device else count
+    return (min(count, most),)
 
 
 def launch(a, b, c, transposed=True):

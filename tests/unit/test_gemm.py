@@ -251,7 +251,7 @@ def array_like(itemsize):
 def chosen(monkeypatch):
     """The configurations that are tried on a GPU, for dtypes and sizes of matrices."""
 
-    def choose(itemsize, result_itemsize, size=4096, target="sm_90a", **others):
+    def choose(itemsize, result_itemsize, size=4096, target="sm_90a", ctas=(1,), **others):
         facts = gpu_target(target)
         device = SimpleNamespace(
             shared_bytes_per_block=facts.shared_bytes,
@@ -261,7 +261,7 @@ def chosen(monkeypatch):
         monkeypatch.setattr(gemm, "gpu", lambda x: device)
         c = array_like(result_itemsize)
         arguments = {"a": array_like(itemsize), "c": c, "m": size, "n": size, **others}
-        return gemm.suitable(gemm.configurations(), arguments)
+        return gemm.suitable(gemm.configurations(ctas), arguments)
 
     return choose
 
@@ -295,6 +295,22 @@ def test_all_configurations_use_the_accelerators(transposed, chosen):
         assert "cp.async.bulk.tensor.2d.global" in ptx
         # A copying warpgroup beside the computing ones.
         assert found.threads == 32 * config.num_warps + 128
+
+
+@pytest.mark.slow
+def test_pairs_share_what_they_read(chosen):
+    alone, pairs = chosen(2, 2), chosen(2, 2, ctas=(2,))
+    assert chosen(2, 2, ctas=(1, 2)) == alone + pairs
+    assert 0 < len(pairs) < len(alone)
+    for config in pairs:
+        options = {"num_stages": config.num_stages, "num_ctas": 2}
+        found = gemm.gemm.compile(
+            types(gemm.gemm, "bf16", "bf16"), {**config.kwargs, "TRANSPOSED": True},
+            target="sm_90a", num_warps=config.num_warps, **options,
+        )  # fmt: skip
+        assert found.metadata["warnings"] == []
+        assert found.resources.spill_stores == found.resources.stack_bytes == 0
+        assert "multicast::cluster" in found.asm["ptx"]
 
 
 @pytest.mark.slow
@@ -422,6 +438,7 @@ def test_a_program_stays_on_each_multiprocessor(chosen):
     meta = {"m": 100, "n": 300, "BLOCK_M": 64, "BLOCK_N": 128, "a": None}
     assert gemm.programs(meta) == (4,)
     assert gemm.programs({**meta, "n": 100}) == (2,)
+    assert gemm.programs({**meta, "num_ctas": 2}) == (2,)
 
 
 # ---------------------------------------------------------------- programs and languages
