@@ -15,6 +15,7 @@ from blocklang.ir.core import Module, Operation, Region, clone
 from blocklang.ir.errors import UnorderedAsyncMemory
 from blocklang.ir.op import Op
 from blocklang.ir.ops.asynchronous import (
+    ClusterRank,
     FenceAsync,
     MBarrierAlloc,
     MBarrierArrive,
@@ -42,6 +43,7 @@ KERNELS = {
     "gemm": (kernels.gemm, {"M": 128, "N": 128, "K": 64}, 8, 3),
     "persistent": (kernels.persistent, {"M": 128, "N": 128, "K": 64}, 4, 2),
     "attention": (kernels.attention, {"M": 64, "N": 64, "D": 64}, 4, 2),
+    "cluster": (kernels.persistent, {"M": 256, "N": 128, "K": 64}, 8, 2),
 }
 
 
@@ -50,7 +52,8 @@ def text(name: str, disabled: str = "") -> str:
     kernel, sizes, warps, stages = KERNELS[name]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(environment.DISABLE_PASSES.name, disabled)
-        module = kernels.final_ir(kernel, sizes, num_warps=warps, num_stages=stages)
+        ctas = 2 if name == "cluster" else 1
+        module = kernels.final_ir(kernel, sizes, num_warps=warps, num_stages=stages, num_ctas=ctas)
     return print_module(module, locations=False)
 
 
@@ -151,6 +154,8 @@ def earlier(op: Op) -> bool:
     ops = op.parent.ops
     position = ops.index(op)
     for before in reversed(ops[:position]):
+        if isinstance(op, MBarrierArrive) and isinstance(before, MBarrierArrive):
+            continue  # rings that are given back together, in any order
         if isinstance(before, MBarrierOp | Wgmma | WgmmaWait | TmaLoad | Barrier | TmaStoreWait):
             if set(op.operands) & set(before.results):
                 return False
@@ -185,6 +190,23 @@ def overlapping(op: Op) -> bool:
     """In the place of another one."""
     allocations = [e for e in top(op).walk() if isinstance(e, MBarrierAlloc | SharedAlloc)]
     op.attributes["offset"] = next(e for e in allocations if e is not op).attributes["offset"]
+    return True
+
+
+def other_share(op: Op) -> bool:
+    """For the whole cluster instead of one block of threads, or the other way round."""
+    assert isinstance(op, TmaLoad | MBarrierArrive)
+    op.attributes["everywhere"] = not op.everywhere
+    return True
+
+
+def of_the_rank(op: Op) -> bool:
+    """A copy for the whole cluster that is another one in each block of threads."""
+    assert isinstance(op, TmaLoad)
+    if not op.everywhere:
+        return False
+    rank = Builder.before(op).insert(ClusterRank(loc=op.loc)).result
+    op.set_operand(1, rank)
     return True
 
 
@@ -269,6 +291,17 @@ def test_what_is_altered_is_refused(kind: type[Op], mutate: Mutation) -> None:
 @pytest.mark.parametrize(("kind", "mutate"), OF_SEVERAL_SLOTS, ids=named)
 def test_slots_and_rounds_that_are_altered_are_refused(kind: type[Op], mutate: Mutation) -> None:
     check([text(name) for name in KERNELS], kind, mutate)
+
+
+OF_CLUSTERS: list[tuple[type[Op], Mutation]] = [
+    (TmaLoad, other_share), (TmaLoad, of_the_rank), (MBarrierArrive, other_share),
+    (MBarrierAlloc, another_count),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "mutate"), OF_CLUSTERS, ids=named)
+def test_shares_of_clusters_that_are_altered_are_refused(kind: type[Op], mutate: Mutation) -> None:
+    check([text("cluster")], kind, mutate)
 
 
 @pytest.mark.parametrize(("kind", "mutate"), OF_STORES, ids=named)

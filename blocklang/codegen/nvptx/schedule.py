@@ -41,6 +41,9 @@ def schedule(kernel: Function) -> str:
 
 def _partitions(kernel: Function) -> Iterator[str]:
     warps = kernel.attributes["num_warps"]
+    blocks = int(kernel.attributes.get("num_ctas", 1))
+    if blocks > 1:
+        yield f"cluster: {blocks} blocks of threads, in each:"
     split = next((op for op in kernel.walk() if isinstance(op, WarpSpecialize)), None)
     if split is None:
         yield f"all work: {warps} warps"
@@ -66,7 +69,8 @@ def _rings(kernel: Function) -> Iterator[str]:
         yield ""
         yield f"ring {number}: {slots} of {announced.bytes} bytes"
         for load in loads:
-            yield f"  filled with {_shape(load.buffer)} of {_tensor(load)}, {load.loc}"
+            whose = ", by the whole cluster" if load.everywhere else ""
+            yield f"  filled with {_shape(load.buffer)} of {_tensor(load)}{whose}, {load.loc}"
         buffers = dict.fromkeys(_allocation(load.buffer) for load in loads)
         read = {f"{op.mnemonic}, {op.loc}" for buffer in buffers for op in _readers(buffer)}
         yield from (f"  read by {each}" for each in sorted(read))
