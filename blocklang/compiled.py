@@ -113,6 +113,7 @@ class CompiledKernel:
         self.parameters = [(names.index(a["name"]), a["type"]) for a in arguments]
         self.written: Collection[int] = [names.index(a["name"]) for a in arguments if a["written"]]
         self.threads = int(self.metadata["threads"]) if isinstance(target, GpuTarget) else 1
+        self.num_ctas = int(self.metadata.get("num_ctas", 1))
 
     @cached_property
     def tensor_maps(self) -> TensorMaps | None:

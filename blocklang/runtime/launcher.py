@@ -173,7 +173,8 @@ def {mark}launch({", ".join(signature)}):
             if not empty:
                 maps = self._tensor_maps(kernel, arguments, owners)
                 submit.submit(self.name, kernel, sizes, handle, slots, context, maps)
-        if not kernel.tensor_maps and len(arguments) == len(given):
+        is_plain = not kernel.tensor_maps and kernel.num_ctas == 1
+        if is_plain and len(arguments) == len(given):
             self._fast.learn(key, kernel, arguments, values)
         return kernel
 

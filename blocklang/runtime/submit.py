@@ -50,12 +50,14 @@ class GpuKernel(Protocol):
     """What submitting to a GPU needs to know of a compiled kernel.
 
     `parameters` has for each parameter of the machine code the index of the argument that it
-    takes and its type: an IR scalar type, or "ptr". `threads` is the number in one block.
+    takes and its type: an IR scalar type, or "ptr". `threads` is the number in one block of
+    threads, `num_ctas` that of such blocks in one program.
     `tensor_maps` makes the parameters that follow these; None where there are none.
     """
 
     function: Function
     threads: int
+    num_ctas: int
     parameters: Sequence[tuple[int, str]]
     tensor_maps: TensorMaps | None
 
@@ -141,7 +143,7 @@ def submit(
 
 
 def _launch(name: str, kernel: GpuKernel, grid: Grid, stream: int, pointers: int) -> None:
-    shape = (*grid, kernel.threads, 1, 1)
+    shape = (grid[0] * kernel.num_ctas, *grid[1:], kernel.threads, 1, 1)
     function = kernel.function
     (status,) = cuda.driver().cuLaunchKernel(
         function.handle, *shape, function.shared_bytes, stream, pointers, 0

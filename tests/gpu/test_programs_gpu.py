@@ -37,6 +37,7 @@ class Kernel:
     parameters = ((0, "ptr"), (1, "ptr"), (2, "ptr"), (3, "i32"))
     written = frozenset({0, 1, 2})
     tensor_maps = None
+    num_ctas = 1
 
     def __init__(self, files: dict[str, bytes], num_warps: int, specialisation: Any) -> None:
         metadata = json.loads(files["metadata"])

@@ -63,6 +63,7 @@ class Kernel:
     threads: int = 128
     written: frozenset = frozenset({1})
     tensor_maps: None = None
+    num_ctas = 1
 
 
 def scale_launcher(image=SCALE, shared_bytes=0):

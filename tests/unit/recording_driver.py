@@ -135,6 +135,7 @@ class Kernel:
     shared_bytes: int = 2048
     written: frozenset = frozenset()
     tensor_maps: object = None
+    num_ctas: int = 1
     host_launches: list = field(default_factory=list)
 
     def __post_init__(self):

@@ -14,7 +14,7 @@ from functools import lru_cache
 from blocklang.codegen.lower import lowers
 from blocklang.ir.core import Result, Value
 from blocklang.ir.layout import LinearLayout, shared_tile, wgmma_accumulator, wgmma_operand_a
-from blocklang.ir.ops.asynchronous import Wgmma, WgmmaBegin, WgmmaWait
+from blocklang.ir.ops.asynchronous import ComputeHere, Wgmma, WgmmaBegin, WgmmaWait
 from blocklang.ir.ops.program import constant_value
 from blocklang.ir.types import BlockType, DType, PendingType, SharedType, element_type
 
@@ -341,6 +341,13 @@ def _is_nothing(op: Wgmma) -> bool:
 @lowers(WgmmaBegin, on=("nvptx",), feature=_FEATURE)
 def _(e: NvptxEmitter, op: WgmmaBegin) -> str:
     return "poison" if op.value is None else e[op.value]
+
+
+@lowers(ComputeHere, on=("nvptx",), feature=_FEATURE)
+def _(e: NvptxEmitter, op: ComputeHere) -> list[str]:
+    """An instruction that does nothing but have them."""
+    operands = [(str(i), "i32", e[value]) for i, value in enumerate(op.values)]
+    return e.assembly("", [("r", "i32")] * len(operands), operands)
 
 
 @lowers(WgmmaWait, on=("nvptx",), feature=_FEATURE)

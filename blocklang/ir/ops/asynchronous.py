@@ -264,6 +264,21 @@ class WgmmaBegin(Op, mnemonic="wgmma_begin"):
         require(self.value is None or self.value.type == kind.block, "the block is the operand")
 
 
+class ComputeHere(Op, mnemonic="compute_here", effects=Effect.OBSERVABLE):
+    """`values` themselves (i32 scalars), which are known from here on: nobody computes them later,
+    where somebody would wait for it.
+    """
+
+    values: tuple[Value, ...] = operand(variadic=True)
+    results_ = outputs()
+
+    def infer(self) -> Sequence[Type]:
+        return [v.type for v in self.values]
+
+    def check(self) -> None:
+        require(all(v.type == i32 for v in self.values), "the values are i32")
+
+
 class Wgmma(Op, mnemonic="wgmma", effects=Effect.READ_SHARED):
     """Starts `acc` + `a` x `b` on the tensor cores and closes a group; the result is pending.
 

@@ -31,7 +31,17 @@ from blocklang.ir.types import BlockType, PendingType, SharedType, i32
 
 from .delay_waits import delay_waits
 from .manager import Pass
-from .pending import finish_at_once, guarded, has_next_slot, is_kept, start, wait, warpgroup_dots
+from .pending import (
+    compute_here,
+    finish_at_once,
+    guarded,
+    has_next_slot,
+    is_kept,
+    needed_by_stores,
+    start,
+    wait,
+    warpgroup_dots,
+)
 from .rings import extend_yield
 from .rotate_dots import rotation
 
@@ -103,7 +113,8 @@ class _Accumulation:
     dots: list[Dot]
 
     def run(self) -> None:
-        _, outside = guarded(self.loop)
+        self.extra = needed_by_stores(self.loop)
+        _, outside = guarded(self.loop, self.extra)
         self.body = self.loop.regions[0].block
         self.pend(outside)
         last = self.start_all()
@@ -186,11 +197,12 @@ class _Accumulation:
         results: list[Value] = list(loop.results[:count])
         positions = [a.index - 1 for a in self.arguments]
         outside.loc = loop.loc
+        known = compute_here(outside, self.extra)
         blocks = wait(outside, [results[p] for p in positions], 0, ready=True)
         for position, block in zip(positions, blocks, strict=True):
             results[position] = block
         for op, index in zip(arrivals, loop.results[count:], strict=True):
             outside.insert(MBarrierArrive(op.barriers, index, everywhere=op.everywhere, loc=op.loc))
             op.erase()
-        outside.insert(Yield(tuple(results), loc=old.loc))
+        outside.insert(Yield((*results, *known), loc=old.loc))
         old.erase()

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from blocklang.ir.builder import Builder
-from blocklang.ir.core import Block, Region, Result, Value
-from blocklang.ir.ops.asynchronous import SharedSlot, SharedView, Wgmma, WgmmaWait
+from blocklang.ir.core import Block, Operation, Region, Result, Value, clone
+from blocklang.ir.op import Op
+from blocklang.ir.ops.asynchronous import (
+    ComputeHere,
+    SharedSlot,
+    SharedView,
+    TmaStore,
+    Wgmma,
+    WgmmaWait,
+)
 from blocklang.ir.ops.control import For, If, Yield
 from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import Compare
+from blocklang.ir.ops.program import constant_value
 from blocklang.ir.types import PendingType, SharedType
 
 
@@ -65,20 +76,72 @@ def has_next_slot(value: Value) -> bool:
     return isinstance(kind, SharedType) and kind.depth > 1
 
 
-def guarded(loop: For) -> tuple[If, Builder]:
+def needed_by_stores(loop: For) -> list[Value]:
+    """Scalars from before a loop that copies to memory behind it need.
+
+    LLVM would compute them where one thread starts the copy, while its warpgroup waits for it;
+    computed during the last product they cost nothing.
+    """
+    assert loop.parent is not None
+    ops = loop.parent.ops
+    position = ops.index(loop)
+    found: dict[Value, None] = {}
+    for op in ops[position:]:
+        for value in op.indices if isinstance(op, TmaStore) else ():
+            if isinstance(value, Result) and value.op in ops[:position]:
+                found |= {value: None} if constant_value(value) is None else {}
+    return list(found)
+
+
+def again(builder: Builder, values: Sequence[Value]) -> list[Value]:
+    """Scalars computed once more from what their block defines, where the builder stands."""
+    homes = {value.op.parent for value in values if isinstance(value, Result)}
+    needed: set[Operation] = set()
+    pending = list(values)
+    while pending:
+        value = pending.pop()
+        op = value.owner
+        if isinstance(op, Op) and op.parent in homes and op.is_pure and not op.regions:
+            needed.add(op)
+            pending += op.operands
+    copies: dict[Value, Value] = {}
+    for home in homes:
+        for op in [op for op in home.ops if op in needed] if home is not None else ():
+            builder.insert(clone(op, copies))
+    return [copies.get(value, value) for value in values]
+
+
+def compute_here(builder: Builder, values: Sequence[Value]) -> Sequence[Value]:
+    """The values, computed where the builder stands."""
+    if not values:
+        return []
+    made = builder.insert(ComputeHere(tuple(again(builder, values)), loc=builder.loc))
+    for value, result in zip(values, made.results, strict=True):
+        result.name = value.name
+    return made.results
+
+
+def guarded(loop: For, extra: Sequence[Value] = ()) -> tuple[If, Builder]:
     """Replace the results of a loop by those of a condition that the loop runs at all; the builder
-    stands where the loop's replacement belongs.
+    stands where the loop's replacement belongs. The replacement hands on `extra` too, to the copies
+    behind it.
     """
     builder = Builder.before(loop)
     runs = Compare(loop.lower, loop.upper, predicate="lt", loc=loop.loc)
     condition = builder.insert(runs).result
     then, otherwise = Region(), Region()
-    otherwise.block.append(Yield(loop.initial, loc=loop.loc))
-    types = [r.type for r in loop.results]
+    known = again(Builder(otherwise.block, None, loop.loc), extra)
+    otherwise.block.append(Yield((*loop.initial, *known), loc=loop.loc))
+    types = [r.type for r in loop.results] + [v.type for v in extra]
     made = builder.insert(
         If(condition, loc=loop.loc, result_types=types, regions=[then, otherwise])
     )
-    for old, new in zip(loop.results, made.results, strict=True):
+    for old, new in zip(loop.results, made.results, strict=False):
         new.name = old.name
         old.replace_all_uses_with(new)
+    for value, result in zip(extra, made.results[len(loop.results) :], strict=True):
+        result.name = value.name
+        for user, index in list(value.uses):
+            if isinstance(user, TmaStore) and user.parent is loop.parent:
+                user.set_operand(index, result)
     return made, Builder(then.block, None, loop.loc)

@@ -14,7 +14,7 @@ of the new loop does stage 0 of iteration i and stage 1 of iteration i - 1, in t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from blocklang.ir.builder import Builder
@@ -33,7 +33,16 @@ from blocklang.ir.ops.elementwise import Add
 from blocklang.ir.ops.shape import ConvertLayout
 from blocklang.ir.types import BlockType, DType
 
-from .pending import finish_at_once, guarded, has_next_slot, is_kept, start, wait
+from .pending import (
+    compute_here,
+    finish_at_once,
+    guarded,
+    has_next_slot,
+    is_kept,
+    needed_by_stores,
+    start,
+    wait,
+)
 
 _MOST_REGISTERS = 255
 _SHARE = 0.75
@@ -65,7 +74,7 @@ def rotation(loop: For, dots: list[Dot]) -> Rotation | None:
 
 def _slots(dots: list[Dot]) -> list[Value]:
     """The slots that products read."""
-    found = []
+    found: list[Value] = []
     for value in (v for dot in dots for v in (dot.a, dot.b)):
         while isinstance(value, Result) and isinstance(value.op, SharedView):
             value = value.op.buffer
@@ -268,7 +277,8 @@ class Rotation:
             for p in sorted(self.positions)
             if any(self.holder(u) in self.stage1 for u in self.body.arguments[p + 1].users)
         ]
-        _, builder = guarded(self.loop)
+        self.extra = needed_by_stores(self.loop)
+        _, builder = guarded(self.loop, self.extra)
         first = self.prologue(builder)
         loop = self.steady(builder, first)
         self.epilogue(builder, loop)
@@ -343,16 +353,23 @@ class Rotation:
         early = [p for p in range(len(self.ends)) if not self.is_late(p)]
         names = [*self.late_arguments, *self.crossing]
         stage1: dict[Value, Value] = dict(zip(names, loop.results[len(early) :], strict=True))
+        known: Sequence[Value] = ()
         for op in [op for op in self.body.ops[:-1] if op in self.stage1]:
             copy = builder.insert(clone(op, stage1))
             if isinstance(copy, Dot):
                 finish_at_once(copy)
                 builder.index = None
                 stage1[op.results[0]] = builder.block.ops[-1].results[0]
+                if op is self.late[-1]:
+                    # During the last product, before the wait for it.
+                    builder.index = len(builder.block.ops) - 1
+                    known = compute_here(builder, self.extra)
+                    builder.index = None
         results: dict[int, Value] = dict(zip(early, loop.results, strict=False))
         for position in self.positions:
             results[position] = stage1.get(self.ends[position], self.ends[position])
-        builder.insert(Yield(tuple(results[p] for p in sorted(results)), loc=self.loop.loc))
+        values = (results[p] for p in sorted(results))
+        builder.insert(Yield((*values, *known), loc=self.loop.loc))
 
     # ------------------------------------------------------------ the order inside
 
