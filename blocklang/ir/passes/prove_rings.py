@@ -51,11 +51,11 @@ from blocklang.ir.ops.asynchronous import (
 from blocklang.ir.ops.shared import SharedAlloc
 from blocklang.ir.types import MBarriersType, SharedType
 
+from ._prove_buffers import AtOnce, Copied, Stored
+from ._prove_products import Products, check_operands
+from ._prove_sides import Consumer, Producer, ProvedRing, refuse, slots_of
 from .dce import Needed
 from .manager import Pass
-from .prove_buffers import AtOnce, Copied, Stored
-from .prove_products import Products, check_operands
-from .prove_sides import Consumer, Producer, ProvedRing, refuse, slots_of
 
 _WARPGROUP = 128
 _WARPS = 4

@@ -11,7 +11,8 @@ module {stage = "shared"}
 kernel @k(%x: ptr<f16>, %n: i64) {num_warps = 4, shared_bytes = 1056} {
   %h = constant {value = 64} : i32
   %i1 = constant {value = 1} : i64
-  %rows = make_tensor_descriptor %x, shape = [%h, %h], strides = [%n, %i1] {block_shape = [8, 64]} : descriptor<8x64xf16>
+  %rows = make_tensor_descriptor %x, shape = [%h, %h], strides = [%n, %i1]
+    {block_shape = [8, 64]} : descriptor<8x64xf16>
   %map = tensor_map %rows {axes = [0, 1], box = [8, 64], swizzle = 128} : tensor_map
   %zero = constant {value = 0} : i32
   %one = constant {value = 1} : i32

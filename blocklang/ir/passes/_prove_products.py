@@ -10,7 +10,7 @@ from blocklang.ir.ops.asynchronous import Wgmma, WgmmaBegin, WgmmaWait
 from blocklang.ir.ops.control import For, If, Yield
 from blocklang.ir.types import BlockType, PendingType
 
-from .prove_sides import refuse
+from ._prove_sides import refuse
 
 
 class Products(Machine[Groups]):

@@ -23,7 +23,7 @@ from blocklang.ir.ops.asynchronous import (
     WgmmaWait,
 )
 
-from .prove_sides import refuse, slot_bytes, slots_of
+from ._prove_sides import refuse, slot_bytes, slots_of
 
 _READ = "read"
 
