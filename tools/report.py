@@ -18,17 +18,22 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tools import ladder_report
 from tools.generate_docs import table
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/performance.md")
+PAGES = ("README.md", "docs/performance.md", "docs/tutorials/gemm_ladder.md")
 IMAGES = "docs/images"
 MARKED = re.compile(
     r"(<!-- benchmarks:begin ([\w ]+?) -->\n).*?(<!-- benchmarks:end -->)", re.DOTALL
@@ -218,6 +223,8 @@ TABLES: Mapping[str, Callable[[Section], str]] = {
     "gemm": product_table,
     "attention": attention_table,
     "attention_backward": attention_table,
+    "ladder": ladder_report.speed_table,
+    "ladder_code": ladder_report.code_table,
     "launch": launch_table,
     "compile": compile_table,
     "cpu": cpu_table,
@@ -283,9 +290,8 @@ def bars(section: Section) -> tuple[str, dict[str, dict[str, float]]]:
     return SHARES[share], lengths
 
 
-def draw(section: Section, path: Path) -> None:
-    """Write the plot of a section as SVG."""
-    import matplotlib as mpl
+def bar_figure(section: Section) -> Figure:
+    """A bar for each case and provider."""
     from matplotlib.figure import Figure
 
     label, cases = bars(section)
@@ -303,8 +309,20 @@ def draw(section: Section, path: Path) -> None:
     axes.set_xlabel(label)
     axes.set_title(section.name)
     axes.legend(loc="lower left", bbox_to_anchor=(1, 0))
+    return figure
+
+
+FIGURES: Mapping[str, Callable[[Section], Figure]] = {"ladder": ladder_report.figure}
+"""How sections are drawn whose plots are not bars of shares."""
+
+
+def draw(section: Section, path: Path) -> None:
+    """Write the plot of a section as SVG."""
+    import matplotlib as mpl
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context({"svg.hashsalt": "blocklang", "svg.fonttype": "none"}):
+        figure = FIGURES.get(section.name, bar_figure)(section)
         figure.savefig(path, metadata={"Date": None, "Description": section.digest})
 
 
@@ -323,7 +341,8 @@ def stale(root: Path) -> tuple[dict[Path, str], list[tuple[Section, Path]]]:
     pages = {}
     for path in (root / name for name in PAGES):
         page = path.read_text(encoding="utf-8") if path.exists() else ""
-        images = "images" if path.parent == (root / IMAGES).parent else ""
+        on_site = path.is_relative_to((root / IMAGES).parent)
+        images = Path(os.path.relpath(root / IMAGES, path.parent)).as_posix() if on_site else ""
         right = fill(page, sections, images)
         if right != page:
             pages[path] = right

@@ -121,6 +121,18 @@ def test_stages_assemble(stage):
     assert compiled.threads == 32 * stage.num_warps + 128 * stage.stays
 
 
+@pytest.mark.skipif(ptxas() is None, reason="needs ptxas")
+def test_what_the_tutorial_says_about_registers():
+    uses = [stage.compile().resources for stage in STAGES]
+    target = STAGES[2].compile().target
+    programs = [each.occupancy(target) / each.threads for each in uses]
+    assert uses[3].registers < uses[2].registers
+    assert programs[3] == 2 * programs[2]
+    assert uses[5].registers < uses[4].registers
+    assert uses[5].shared_bytes == 4 * uses[4].shared_bytes
+    assert round(programs[6] * target.threads_per_multiprocessor) > 1
+
+
 def test_stages_that_differ_in_one_thing():
     """From 3 to 4 it is what is known about addresses, from 5 to 6 the number of stages."""
     for number, names in ((3, {"aligned"}), (5, {"num_stages"})):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tools import report
+from tools import ladder_report, report
 
 ENVIRONMENT = {
     "python": "3.12.0",
@@ -27,6 +27,22 @@ def product_row(provider, ms, **more):
     return {
         "section": "gemm", "case": "bf16 8x8x8 NT", "provider": provider, "ms": ms,
         "rate": 500e12 / ms, "of_bound": 0.5 / ms, "bound": 1000e12, **more,
+    }  # fmt: skip
+
+
+def stage_rows(number, ms, **more):
+    """A stage of the ladder: its time, and its code."""
+    case = {"case": f"step {number}", "provider": "blocklang", "stage": number}
+    yield {
+        **case, "section": "ladder", "size": "bf16 8x8x8", "ms": ms, "rate": 90e12 / ms,
+        "operations": 2e9, "memory_bytes": 3e6, "intensity": 666.7, "on_chip_intensity": 4.0,
+        "bound": 100e12, "bound_by": "on-chip bytes", "of_bound": 0.9 / ms, **more,
+        "peaks": {"arithmetic": {"multiply-add": 67e12}, "on_chip": 33e12},
+    }  # fmt: skip
+    yield {
+        **case, "section": "ladder_code", "tile": {"BLOCK_M": 8, "BLOCK_N": 16, "GROUP": 8},
+        "program_threads": 32, "registers": 40, "shared_bytes": 3072, "spilled_bytes": 0, "programs": 2,
+        "load_bytes": 0, "instructions": {"loads": 0, "copies": 3, "warp products": number},
     }  # fmt: skip
 
 
@@ -59,7 +75,11 @@ ROWS = [
     {**product_row("cudnn", 1.0), "section": "attention_backward", "case": "2x8, full"},
     {**product_row("blocklang", 1.25), "section": "attention_backward", "case": "2x8, full"},
 ]
+ROWS += [*stage_rows(2, 1.0), *stage_rows(1, 3.0)]
+ROWS += [{"section": "ladder", "case": "cublas", "provider": "cublas", "ms": 0.8, "rate": 112e12}]
 EXPECTED = {
+    "ladder": "| 2 step 2 | 1.000 | 90.0 | 3.00 | 0.250 | 100 | on-chip bytes | 90% | 80% |",
+    "ladder_code": "| 2 step 2 | 8×16 | 32 | 40 | 3 | 0 | 2 | – | 3 copies, 2 warp products |",
     "softmax": "| f32 8x8 | 2.00 | 1.00 | 1.25 | 1.25 | 1.60 (short 4r) | 80% |",
     "gemm": "| bf16 8x8x8 NT | 1000 | 500 | – | 625 | 1.25 | – | 62% |",
     "attention": "| 2x8, full | 1000 | 500 | 250 | 625 | 1.25 | 2.50 | 62% |",
@@ -97,9 +117,9 @@ def test_committed_tables_and_plots_are_those_of_the_results():
 
 
 def test_committed_pages_ask_for_every_table():
-    page = (report.ROOT / "docs/performance.md").read_text(encoding="utf-8")
-    asked = {name for _, names, _ in report.MARKED.findall(page) for name in names.split()}
-    assert asked == set(report.TABLES)
+    pages = [(report.ROOT / name).read_text(encoding="utf-8") for name in report.PAGES]
+    found = report.MARKED.findall("".join(pages))
+    assert {name for _, names, _ in found for name in names.split()} == set(report.TABLES)
 
 
 @pytest.mark.parametrize("section", EXPECTED)
@@ -112,7 +132,7 @@ def test_table(section, project):
     assert f"*{machine}, 2026-01-02; Python 3.12.0, numpy 2.0, triton 3.6.*" in page
     assert report.fill(page, sections) == page
     assert "![" not in page
-    has_plot = section in ("softmax", "gemm", "attention", "attention_backward", "cpu")
+    has_plot = section not in ("launch", "compile", "ladder_code", "import")
     assert (f"(pictures/{section}.svg)" in report.fill(page, sections, "pictures")) == has_plot
 
 
@@ -135,6 +155,7 @@ def test_pages_are_written_and_then_current(project, monkeypatch, capsys):
         "gemm",
         "attention",
         "attention_backward",
+        "ladder",
     ]
     for name, path in drawn:
         path.parent.mkdir(exist_ok=True)
@@ -180,3 +201,29 @@ def test_unknown_tables_are_refused():
 
 def test_sections_without_results_give_nothing():
     assert report.fill(marks("cpu"), {}) == marks("cpu").replace("old\n", "")
+
+
+def test_ladder_without_library(project):
+    rows = [row for row in ROWS if row["section"] == "ladder" and row["provider"] != "cublas"]
+    write_rows(project, "all", rows)
+    section = report.read_results(project / "benchmarks/results")["ladder"]
+    first, second = ladder_report.speed_table(section).splitlines()[-2:]
+    assert first == "| 1 step 1 | 3.000 | 30.0 | – | 0.250 | 100 | on-chip bytes | 30% | – |"
+    assert second.endswith("| 90% | – |")
+
+
+def test_plot_of_the_ladder(project):
+    pytest.importorskip("matplotlib")
+    section = report.read_results(project / "benchmarks/results")["ladder"]
+    report.draw(section, project / "plot.svg")
+    text = (project / "plot.svg").read_text()
+    for part in ("1 step 1", "2 step 2", "cuBLAS", "multiply-add", section.digest):
+        assert part in text
+
+
+def test_pages_in_folders_find_the_plots(project):
+    page = project / "docs/tutorials/gemm_ladder.md"
+    page.parent.mkdir()
+    page.write_text(marks("ladder"))
+    pages, _ = report.stale(project)
+    assert "](../images/ladder.svg)" in pages[page]
