@@ -107,6 +107,13 @@ _WARPS = Option(
     ("--num-warps",), "N", "warps of 32 threads that execute a program on a GPU", {"type": int}
 )
 _STAGES = Option(("--num-stages",), "N", "depth of software pipelines", {"type": int})
+_CTAS = Option(
+    ("--num-ctas",),
+    "N",
+    "blocks of threads (1, 2 or 4) that share a program as one cluster, where the target has "
+    "clusters and a product can be split",
+    {"type": int},
+)
 _NO_FUSION = _flag(
     "--no-fp-fusion", help="keep multiplication and addition apart, each rounded for itself"
 )
@@ -133,7 +140,18 @@ COMPILE = Command(
     (
         (
             "What to compile",
-            (_FILE, _KERNEL, _DEFINE, _SIGNATURE, _TARGET, _WARPS, _STAGES, _NO_FUSION, _DEBUG),
+            (
+                _FILE,
+                _KERNEL,
+                _DEFINE,
+                _SIGNATURE,
+                _TARGET,
+                _WARPS,
+                _STAGES,
+                _CTAS,
+                _NO_FUSION,
+                _DEBUG,
+            ),
         ),
         (
             "What to write",
@@ -206,6 +224,7 @@ RUN = Command(
                 _DEFINE,
                 _WARPS,
                 _STAGES,
+                _CTAS,
                 _NO_FUSION,
                 _DEBUG,
                 Option(

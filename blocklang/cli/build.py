@@ -64,7 +64,7 @@ def execute(arguments: Namespace) -> int:
 
 def compile_options(arguments: Namespace) -> dict[str, Any]:
     """The options of a compilation. UsageError where they are out of range."""
-    given = {"num_warps": arguments.num_warps, "num_stages": arguments.num_stages}
+    given = {name: getattr(arguments, name) for name in ("num_warps", "num_stages", "num_ctas")}
     found: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     found["fp_fusion"] = not arguments.no_fp_fusion
     found["debug"] = arguments.debug or environment.DEBUG.get()

@@ -127,8 +127,9 @@ def test_options_reach_the_compiler(blc):
     words = ("fma.bl", "--target", "sm_90a", "--emit", "ptx")
     assert "fma.rn.f32" in blc(*words).out
     assert "fma.rn.f32" not in blc(*words, "--no-fp-fusion").out
-    text = blc(*words[:-1], "manifest", "--num-stages", "2", "--debug").out
+    text = blc(*words[:-1], "manifest", "--num-stages", "2", "--num-ctas", "4", "--debug").out
     assert '"num_stages": 2' in text
+    assert '"num_ctas": 4' in text
     assert '"debug": true' in text
 
 

@@ -8,4 +8,4 @@ def act():
 
 # expected:
 # error[BL708]: unknown option 'num_warp'
-#   help: options: num_warps, num_stages, fp_fusion, debug, line_info
+#   help: options: num_warps, num_stages, num_ctas, fp_fusion, debug, line_info
