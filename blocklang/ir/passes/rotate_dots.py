@@ -4,7 +4,7 @@ Stage 1 is the late products, which need the early ones through ordinary work, w
 only they read, and with giving back those that both read; stage 0 is everything else. Iteration i
 of the new loop does stage 0 of iteration i and stage 1 of iteration i - 1, in this order:
 
-    A   what the early products need, and these
+    A   what the early products need, and these; loads of the rest that need no product
     S   stage 1 of the iteration before, which ends with its products
         wait for the early products: as many groups as S has started stay under way
     C1  the rest of stage 0, as far as it needs nothing of S
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Argument, Block, Operation, Region, Result, Value, clone
-from blocklang.ir.op import Op
+from blocklang.ir.op import Effect, Op
 from blocklang.ir.ops.asynchronous import (
     MBarrierArrive,
     MBarrierWait,
@@ -30,6 +30,7 @@ from blocklang.ir.ops.asynchronous import (
 from blocklang.ir.ops.control import For, Yield
 from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import Add
+from blocklang.ir.ops.memory import Load
 from blocklang.ir.ops.shape import ConvertLayout
 from blocklang.ir.types import BlockType, DType
 
@@ -378,15 +379,18 @@ class Rotation:
     ) -> None:
         """A, S, wait, C1, wait, C2: see above."""
         started0 = self.emit_starts(builder, [o for o in self.body.ops if o in self.head], stage0)
+        delayed, loads = self.delayed(), self.loads()
+        for op in self.rest:
+            if op in loads:
+                builder.insert(clone(op, stage0))
         arrivals = [
             op for op in self.body.ops if op in self.stage1 and isinstance(op, MBarrierArrive)
         ]
         issue = [op for op in self.body.ops if op in self.stage1 and op not in arrivals]
         started1 = self.emit_starts(builder, issue, stage1)
         self.emit_wait(builder, started0, len(started1), stage0, [])
-        delayed = self.delayed()
         for op in self.rest:
-            if op not in delayed:
+            if op not in delayed and op not in loads:
                 builder.insert(clone(op, stage0))
         sources = [v for op in delayed if op in self.overwriting() for v in op.operands]
         tied = [v for v in dict.fromkeys(sources) if isinstance(v.type, BlockType) and v in stage0]
@@ -400,6 +404,22 @@ class Rotation:
         for op in self.rest:
             if op in delayed:
                 builder.insert(clone(op, stage0))
+
+    def loads(self) -> set[Operation]:
+        """Loads from global memory, and what these need, that begin before the wait: their values
+        arrive while products run. None, where something writes.
+        """
+        if any(isinstance(op, Op) and Effect.WRITE in op.all_effects() for op in self.rest):
+            return set()
+        behind = {*self.early, *self.late, *self.delayed()}
+        found: set[Operation] = set()
+        for op in self.rest:
+            if isinstance(op, Load):
+                needed = {op, *_needed(op.operands, self.body)}
+                own = needed - self.head
+                if needed.isdisjoint(behind) and all(map(_may_begin, own)):
+                    found |= own
+        return found
 
     def emit_starts(
         self, builder: Builder, ops: list[Operation], values: dict[Value, Value]
@@ -453,6 +473,10 @@ def _registers(value: Value) -> float:
         return 0
     assert isinstance(value.type.element, DType)
     return value.type.layout.in_size("register") * value.type.element.bits / 32
+
+
+def _may_begin(op: Operation) -> bool:
+    return isinstance(op, Load) or (isinstance(op, Op) and op.is_pure)
 
 
 def _has_blocks(op: Operation) -> bool:
