@@ -46,7 +46,7 @@ def speed_table(section: Section) -> str:
     for before, row in zip([None, *found], found, strict=False):
         lines.append(
             (
-                f"{row['stage']} {row['case']}",
+                f"{row['stage']}. {row['case']}",
                 f"{row['ms']:.3f}",
                 f"{row['rate'] / 1e12:.1f}",
                 f"{before['ms'] / row['ms']:.2f}" if before else "–",
@@ -54,7 +54,7 @@ def speed_table(section: Section) -> str:
                 f"{row['bound'] / 1e12:.0f}",
                 row["bound_by"],
                 f"{row['of_bound']:.0%}",
-                f"{peer['ms'] / row['ms']:.0%}" if peer else "–",
+                f"{peer['ms'] / row['ms']:.1%}" if peer else "–",
             )
         )
     if peer:
@@ -87,7 +87,7 @@ def code_table(section: Section) -> str:
                         if f"BLOCK_{axis}" in row["tile"])  # fmt: skip
         lines.append(
             (
-                f"{row['stage']} {row['case']}",
+                f"{row['stage']}. {row['case']}",
                 tile,
                 str(row["program_threads"]),
                 str(row["registers"]),
@@ -108,7 +108,7 @@ def figure(section: Section) -> Figure:
     found, peer = stages(section), library(section)
     drawn = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = drawn.subplots(1, 2)
-    names = [f"{row['stage']} {row['case']}" for row in found]
+    names = [f"{row['stage']}. {row['case']}" for row in found]
     rates = [row["rate"] / 1e12 for row in found]
     left.barh(names, rates, label="measured")
     left.plot([row["bound"] / 1e12 for row in found], names, "k|", markersize=14, label="bound")
@@ -118,7 +118,7 @@ def figure(section: Section) -> Figure:
     left.set_xlim(left=min(rates) / 3)
     left.invert_yaxis()
     left.set_xlabel("TFLOP/s")
-    left.legend(loc="lower left")
+    left.legend(loc="upper right")
     draw_roofs(right, found)
     return drawn
 

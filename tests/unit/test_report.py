@@ -41,8 +41,9 @@ def stage_rows(number, ms, **more):
     }  # fmt: skip
     yield {
         **case, "section": "ladder_code", "tile": {"BLOCK_M": 8, "BLOCK_N": 16, "GROUP": 8},
-        "program_threads": 32, "registers": 40, "shared_bytes": 3072, "spilled_bytes": 0, "programs": 2,
-        "load_bytes": 0, "instructions": {"loads": 0, "copies": 3, "warp products": number},
+        "program_threads": 32, "registers": 40, "shared_bytes": 3072, "spilled_bytes": 0,
+        "programs": 2, "load_bytes": 0,
+        "instructions": {"loads": 0, "copies": 3, "warp products": number},
     }  # fmt: skip
 
 
@@ -78,8 +79,8 @@ ROWS = [
 ROWS += [*stage_rows(2, 1.0), *stage_rows(1, 3.0)]
 ROWS += [{"section": "ladder", "case": "cublas", "provider": "cublas", "ms": 0.8, "rate": 112e12}]
 EXPECTED = {
-    "ladder": "| 2 step 2 | 1.000 | 90.0 | 3.00 | 0.250 | 100 | on-chip bytes | 90% | 80% |",
-    "ladder_code": "| 2 step 2 | 8×16 | 32 | 40 | 3 | 0 | 2 | – | 3 copies, 2 warp products |",
+    "ladder": "| 2. step 2 | 1.000 | 90.0 | 3.00 | 0.250 | 100 | on-chip bytes | 90% | 80.0% |",
+    "ladder_code": "| 2. step 2 | 8×16 | 32 | 40 | 3 | 0 | 2 | – | 3 copies, 2 warp products |",
     "softmax": "| f32 8x8 | 2.00 | 1.00 | 1.25 | 1.25 | 1.60 (short 4r) | 80% |",
     "gemm": "| bf16 8x8x8 NT | 1000 | 500 | – | 625 | 1.25 | – | 62% |",
     "attention": "| 2x8, full | 1000 | 500 | 250 | 625 | 1.25 | 2.50 | 62% |",
@@ -208,7 +209,7 @@ def test_ladder_without_library(project):
     write_rows(project, "all", rows)
     section = report.read_results(project / "benchmarks/results")["ladder"]
     first, second = ladder_report.speed_table(section).splitlines()[-2:]
-    assert first == "| 1 step 1 | 3.000 | 30.0 | – | 0.250 | 100 | on-chip bytes | 30% | – |"
+    assert first == "| 1. step 1 | 3.000 | 30.0 | – | 0.250 | 100 | on-chip bytes | 30% | – |"
     assert second.endswith("| 90% | – |")
 
 
@@ -217,7 +218,7 @@ def test_plot_of_the_ladder(project):
     section = report.read_results(project / "benchmarks/results")["ladder"]
     report.draw(section, project / "plot.svg")
     text = (project / "plot.svg").read_text()
-    for part in ("1 step 1", "2 step 2", "cuBLAS", "multiply-add", section.digest):
+    for part in ("1. step 1", "2. step 2", "cuBLAS", "multiply-add", section.digest):
         assert part in text
 
 
