@@ -21,6 +21,7 @@ from blocklang.ir.core import Block, Function, Module, Operation, Region, Value
 from blocklang.ir.op import Effect, Op
 from blocklang.ir.ops.asynchronous import ClusterRank
 from blocklang.ir.ops.control import For, If, While, Yield
+from blocklang.ir.ops.debug import DevicePrint
 from blocklang.ir.ops.descriptor import DescriptorAccess, DescriptorLoad, MakeTensorDescriptor
 from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import Add, Compare, Elementwise, Multiply
@@ -67,8 +68,13 @@ class _Split:
         }
         if not chosen or not all(self.is_divisible(axis) for axis in chosen):
             return False
-        self.split = {axis for axis in self.parents if self.find(axis) in chosen}
+        self.split = {axis for axis in list(self.parents) if self.find(axis) in chosen}
+        if len({value for value, _ in self.split}) < len(self.split):
+            return False  # of a block that is split along two axes only a diagonal would remain
         ops = list(self.function.walk())
+        # What one block of threads writes and learns from it, the others would not know.
+        if any(self.is_common_write(op) and any(r.uses for r in op.results) for op in ops):
+            return False
         for op in ops:
             self.rewrite(op)
         arguments = [a for op in ops for region in op.regions for a in region.block.arguments]
@@ -188,12 +194,13 @@ class _Split:
             self.shift(op)
         elif isinstance(op, DescriptorAccess):
             self.share(op)
-        elif (
-            isinstance(op, Op)
-            and Effect.WRITE in op.effects
-            and not any(self.axes(v) for v in op.operands)
-        ):
+        elif self.is_common_write(op):
             self.do_once(op)
+
+    def is_common_write(self, op: Operation) -> bool:
+        """Whether an op writes or prints what all blocks of threads have."""
+        writes = isinstance(op, Op) and Effect.WRITE in op.effects
+        return (writes or isinstance(op, DevicePrint)) and not any(map(self.axes, op.operands))
 
     def rank(self, builder: Builder) -> Value:
         return builder.insert(ClusterRank(loc=builder.loc)).result
@@ -242,7 +249,6 @@ class _Split:
     def do_once(self, op: Operation) -> None:
         """Let only the first block of threads write what all of them have."""
         assert op.parent is not None
-        assert not op.results, f"{op.mnemonic} cannot be split"
         builder = Builder.before(op)
         zero = builder.constant(0, i32)
         rank = self.rank(builder)
