@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from blocklang.ir.builder import Builder
-from blocklang.ir.core import Block, Function, Module, Operation, Region, Value
+from blocklang.ir.core import Block, Function, Module, Operation, Region, Value, clone
 from blocklang.ir.op import Effect, Op
 from blocklang.ir.ops.asynchronous import ClusterRank
 from blocklang.ir.ops.control import For, If, While, Yield
@@ -60,6 +60,7 @@ class _Split:
 
     def run(self) -> bool:
         """Whether the program was split."""
+        self.separate()
         for op in self.function.walk():
             self.relate(op)
         self.whole = {self.find(axis) for axis in self.whole}
@@ -81,6 +82,13 @@ class _Split:
         for value in [*arguments, *(r for op in ops if op.parent for r in op.results)]:
             self.shrink(value)
         return True
+
+    def separate(self) -> None:
+        """Make ranges and constants anew for each use: rows and columns may have one in common."""
+        for op in list(self.function.walk()):
+            if isinstance(op, Arange | Splat | Constant) and _rank(op.results[0]):
+                for user, index in list(op.results[0].uses)[1:]:
+                    user.set_operand(index, Builder.before(op).insert(clone(op, {})).results[0])
 
     # ------------------------------------------------------------ groups of axes
 
