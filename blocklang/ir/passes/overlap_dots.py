@@ -29,7 +29,7 @@ from blocklang.ir.ops.elementwise import Compare
 from blocklang.ir.ops.program import is_constant
 from blocklang.ir.types import BlockType, PendingType, SharedType, i32
 
-from .delay_waits import delay_waits
+from ._delay_waits import delay_waits
 from .manager import Pass
 from .pending import (
     compute_here,
