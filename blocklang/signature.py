@@ -208,7 +208,7 @@ def bind_facts(tree: syntax.Function, arguments: Sequence[ArgumentFacts]) -> Bou
         else:
             element = dtype(facts.dtype)
             bound.types[name] = PointerType(element) if facts.kind == "array" else element
-            bound.facts[name] = {"divisible": DIVISOR} if facts.divisible_by_16 else {}
+            bound.facts[name] = {"divisible": facts.divisible} if facts.divisible > 1 else {}
     for parameter in tree.parameters:
         _check_declared(tree, parameter, bound)
     return bound
@@ -226,7 +226,7 @@ def _bind_descriptor(
         dtype(facts.dtype), facts.block_shape, facts.padding, fixed
     )
     for name, part in parts.items():
-        bound.facts[name] = {"divisible": DIVISOR} if part.divisible_by_16 else {}
+        bound.facts[name] = {"divisible": part.divisible} if part.divisible > 1 else {}
 
 
 def _check_declared(tree: syntax.Function, parameter: syntax.Parameter, bound: Bound) -> None:

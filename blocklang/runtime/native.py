@@ -26,7 +26,8 @@ MAX_ARGUMENTS = 128
 MAX_ARRAY_TYPES = 4
 
 # Facts about one argument are a byte: its kind in the low bits, and these.
-_FITS_32_BITS, _DIVISIBLE_BY_16, _EQUAL_TO_1, _CONSTEXPR = 8, 16, 32, 128
+_FITS_32_BITS, _DIVISIBLE_BY_16, _EQUAL_TO_1, _DIVISIBLE_BY_8, _CONSTEXPR = 8, 16, 32, 64, 128
+_DIVISIBLE = _DIVISIBLE_BY_8 | _DIVISIBLE_BY_16
 _ALL_FACTS = 127
 
 # Bits of a parameter's conversion, from a value's 8 bytes to what the kernel expects.
@@ -92,9 +93,9 @@ def argument_mask(*, constexpr: bool, specialize: bool, specialize_alignment: bo
     """Which facts about an argument count for the key."""
     mask = _ALL_FACTS | (_CONSTEXPR if constexpr else 0)
     if not specialize:
-        mask &= ~(_DIVISIBLE_BY_16 | _EQUAL_TO_1)
+        mask &= ~(_DIVISIBLE | _EQUAL_TO_1)
     if not specialize_alignment:
-        mask &= ~_DIVISIBLE_BY_16
+        mask &= ~_DIVISIBLE
     return mask
 
 

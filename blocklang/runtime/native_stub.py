@@ -172,13 +172,17 @@ integer:
   %in_32 = icmp eq i64 %back, %number
   %low = and i64 %number, 15
   %divisible = icmp eq i64 %low, 0
+  %lower = and i64 %number, 7
+  %by_8 = icmp eq i64 %lower, 0
   %one = icmp eq i64 %number, 1
   %bit.32 = select i1 %in_32, i8 9, i8 1
   %bit.16 = select i1 %divisible, i8 16, i8 0
   %bit.1 = select i1 %one, i8 32, i8 0
+  %bit.8 = select i1 %by_8, i8 64, i8 0
   %two_bits = or i8 %bit.32, %bit.16
   %three_bits = or i8 %two_bits, %bit.1
-  store i8 %three_bits, ptr %facts
+  %four_bits = or i8 %three_bits, %bit.8
+  store i8 %four_bits, ptr %facts
   ret i1 %fits
 not_int:
   %is_float = icmp eq ptr %type, @float

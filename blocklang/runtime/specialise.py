@@ -1,8 +1,10 @@
 """What a kernel is compiled for: the facts about its arguments that the machine code may rely on.
 
 Facts are those of Triton: an integer's width, addresses and integers divisible by 16, integers
-equal to 1, None, and the values of compile-time parameters. The type of a compile-time value
-counts: 1, True and 1.0 are three kernels. Nothing here looks at arrays; see `arrays.py`.
+equal to 1, None, and the values of compile-time parameters; and one more, integers divisible by 8:
+rows of that many 16-bit elements are what the tensor memory accelerator can copy. The type of a
+compile-time value counts: 1, True and 1.0 are three kernels. Nothing here looks at arrays; see
+`arrays.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ DESCRIPTOR: Final = "tensordesc"
 """The declared type of a parameter that is a tensor descriptor."""
 
 DIVISOR: Final = 16
-"""Code relies on addresses and integers being divisible by this, or on nothing; as in Triton."""
+"""What code relies on addresses and integers being divisible by, as in Triton."""
+
+LESSER_DIVISOR: Final = 8
+"""What code relies on where an integer is not divisible by DIVISOR."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,14 @@ class ArgumentFacts(NamedTuple):
     """What is known about one argument when its kernel is compiled.
 
     `dtype` is the type of a number or of an array's elements, and empty for the other kinds;
-    `value` is that of a compile-time parameter. Equality of values is not equality of kernels: see
-    `typed_key`. A tensor descriptor has the facts of its `parts`.
+    `divisible` is a divisor of the number or of the address in bytes, `value` is that of a
+    compile-time parameter. Equality of values is not equality of kernels: see `typed_key`. A tensor
+    descriptor has the facts of its `parts`.
     """
 
     kind: Literal["array", "integer", "float", "boolean", "none", "constexpr", "descriptor"]
     dtype: str = ""
-    divisible_by_16: bool = False
+    divisible: int = 1
     equal_to_1: bool = False
     value: Any = None
     parts: tuple[Any, ...] = ()
@@ -99,24 +105,30 @@ def argument_facts(parameter: Parameter, argument: Argument, kernel: str) -> Arg
     if parameter.dtype is not None:
         dtype = _declared_dtype(parameter, argument, kernel)
     if argument.kind == "array":
-        aligned = parameter.specialize and parameter.specialize_alignment
-        return ArgumentFacts("array", dtype, aligned and argument.value % DIVISOR == 0)
+        return ArgumentFacts("array", dtype, _divisor(parameter, argument.value, DIVISOR))
     if argument.kind == "none":
         return ArgumentFacts("none")
     if dtype == "i1":
         return ArgumentFacts("boolean", dtype)
     if dtype not in _INTEGER_RANGES:
         return ArgumentFacts("float", dtype)
-    value, specialize = argument.value, parameter.specialize
-    divisible = specialize and parameter.specialize_alignment and value % DIVISOR == 0
-    return ArgumentFacts("integer", dtype, divisible, specialize and value == 1)
+    value = argument.value
+    divisible = _divisor(parameter, value, DIVISOR, LESSER_DIVISOR)
+    return ArgumentFacts("integer", dtype, divisible, parameter.specialize and value == 1)
+
+
+def _divisor(parameter: Parameter, value: int, *divisors: int) -> int:
+    """The first of `divisors` that divides `value`, else 1; 1 where it does not count."""
+    if not (parameter.specialize and parameter.specialize_alignment):
+        return 1
+    return next((each for each in divisors if value % each == 0), 1)
 
 
 def _descriptor_facts(parameter: Parameter, argument: Argument) -> ArgumentFacts:
     parts: Parts = argument.value
     pointer, *numbers = parts.arguments
     aligned = parameter.specialize and parameter.specialize_alignment
-    known = ArgumentFacts("array", pointer.dtype, aligned and pointer.value % DIVISOR == 0)
+    known = ArgumentFacts("array", pointer.dtype, _divisor(parameter, pointer.value, DIVISOR))
     return ArgumentFacts(
         "descriptor",
         argument.dtype,

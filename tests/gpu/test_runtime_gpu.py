@@ -130,12 +130,12 @@ def test_launches_with_torch(torch):
         y = torch.zeros_like(x)
         kernel = launcher[lambda meta: (-(-meta["length"] // meta["BLOCK"]),)](x, y, 1000, n, 2.0)
         assert torch.equal(y, x * 2 + n)
-    assert kernel.specialisation.arguments[0].divisible_by_16
+    assert kernel.specialisation.arguments[0].divisible == 16
     for n in range(4):
         y = torch.zeros_like(x)
         kernel = launcher[(8,)](x[1:], y, 999, n, 2.0)
         assert torch.equal(y[:999], x[1:] * 2 + n)
-    assert not kernel.specialisation.arguments[0].divisible_by_16
+    assert kernel.specialisation.arguments[0].divisible == 1
 
 
 def test_torch_streams(torch):

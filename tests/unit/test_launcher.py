@@ -54,11 +54,11 @@ def test_facts(driver):
     assert seen[0].device == 0
     assert seen[0].options == (("num_warps", 4),)
     assert seen[0].arguments == (
-        ArgumentFacts("array", "bf16", True),
-        ArgumentFacts("array", "f32", False),
-        ArgumentFacts("integer", "i32", True),
-        ArgumentFacts("integer", "i32", False, True),
-        ArgumentFacts("integer", "i64", True),
+        ArgumentFacts("array", "bf16", 16),
+        ArgumentFacts("array", "f32", 1),
+        ArgumentFacts("integer", "i32", 16),
+        ArgumentFacts("integer", "i32", 1, True),
+        ArgumentFacts("integer", "i64", 16),
         ArgumentFacts("boolean", "i1"),
         ArgumentFacts("float", "f32"),
         ArgumentFacts("none"),
@@ -68,6 +68,8 @@ def test_facts(driver):
 
 VALUES = [
     ({"n": 16}, {"n": 17}),
+    ({"n": 16}, {"n": 24}),
+    ({"n": 40}, {"n": 44}),
     ({"n": 16}, {"n": 2**40}),
     ({"n": 2}, {"n": 1}),
     ({"n": 2}, {"n": 2.0}),
@@ -110,12 +112,16 @@ def test_what_does_not_matter_makes_no_other_kernel(driver):
     launcher, seen = make(
         Parameter("x", specialize_alignment=False), Parameter("n", specialize=False), "m", BLOCK
     )
-    for address, n, m, text in [(16, 1, 3, "ab"), (8, 16, 5, "".join(["a", "b"])), (4, 7, 7, "ab")]:
+    for address, n, m, text in [
+        (16, 1, 3, "ab"),
+        (8, 16, 5, "".join(["a", "b"])),
+        (4, 24, 7, "ab"),
+    ]:
         for _ in range(3):
             launcher[(1,)](FakeTensor(address), n, m, text)
     assert len(seen) == 1
-    assert seen[0].arguments[0] == ArgumentFacts("array", "f32", False)
-    assert seen[0].arguments[1] == ArgumentFacts("integer", "i32", False, False)
+    assert seen[0].arguments[0] == ArgumentFacts("array", "f32", 1)
+    assert seen[0].arguments[1] == ArgumentFacts("integer", "i32", 1, False)
     if native.available():
         # One for each of the two strings.
         assert 1 <= len(launcher._fast._cache) <= 2

@@ -251,7 +251,7 @@ def test_descriptors_become_parameters(driver: Any) -> None:
     (specialisation,) = seen
     facts = specialisation.arguments[0]
     assert (facts.kind, facts.block_shape, facts.padding) == ("descriptor", (2, 8), "zero")
-    assert [part.divisible_by_16 for part in facts.parts] == [True, False, False, False]
+    assert [part.divisible for part in facts.parts] == [16, 1, 8, 8]
     launcher[(1,)](TensorDescriptor.from_tensor(Strided(8192), [4, 8]), 5)
     assert len(seen) == 2
     assert driver.native == 0
