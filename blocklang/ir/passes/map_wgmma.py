@@ -7,6 +7,9 @@ What comes straight from a tensor descriptor (through transposes and reshapes, w
 has for nothing) is copied there by the accelerator, if the launcher can encode the tensor; anything
 else is stored there by the threads. Blocks that are stored through a descriptor leave the same way.
 
+If only so many products of 8-bit floats may be summed in the tensor core's own accumulator, each
+product gets an empty one, which is added to the sum; one that has more products is left to mma.
+
 Descriptor accesses that remain become loads and stores under masks in `expand-descriptors`.
 """
 
@@ -32,8 +35,9 @@ from blocklang.ir.ops.descriptor import (
     MakeTensorDescriptor,
 )
 from blocklang.ir.ops.dot import Dot
+from blocklang.ir.ops.elementwise import Add
 from blocklang.ir.ops.memory import Load
-from blocklang.ir.ops.program import constant_value
+from blocklang.ir.ops.program import constant_value, is_constant
 from blocklang.ir.ops.shape import Permute, Reshape
 from blocklang.ir.types import BlockType, DType, SharedType
 
@@ -43,6 +47,7 @@ _LINE = 128
 _GROUP = 4
 _MAX_BOX = 256
 _REDUCIBLE = ("f32", "f16", "bf16", "i32", "u32", "u64")
+_ANY_NUMBER = 1 << 30
 _ACCUMULATORS = {
     "f16": ("f32", "f16"), "bf16": ("f32",), "f32": ("f32",), "f8e4m3": ("f32",),
     "f8e5m2": ("f32",), "i8": ("i32",), "u8": ("i32",),
@@ -89,6 +94,8 @@ class _Mapping:
             return False
         if a.element.bits == 32 and op.precision != "tf32":
             return False
+        if _is_float8(op) and 0 < op.max_imprecise < a.shape[1]:
+            return False  # an instruction of warps can be told to sum fewer products
         rows, columns = acc.shape
         least = 8 if acc.element.is_float else 16  # type: ignore[union-attr]
         return rows >= 64 and columns >= least and a.shape[1] * a.element.bits >= 256
@@ -104,14 +111,26 @@ class _Mapping:
         a: Value | None = self.copied(op.a, lambda major: any_major or major == 1)
         if a is None and _is_loaded(op.a):
             a = self.in_shared(op.a, 0, lambda major: any_major or major == 1, 1)
-        made = Builder.before(op).insert(
+        builder = Builder.before(op)
+        sums = self.sums_apart(op)
+        acc = builder.constant(0.0, _block(op.acc)) if sums else op.acc
+        made = builder.insert(
             Dot(
-                a or op.a, b, op.acc,
+                a or op.a, b, acc,
                 precision=op.precision, max_imprecise=op.max_imprecise, instruction="wgmma",
                 warps=warps, layout=layout, loc=op.loc,
             )
         )  # fmt: skip
-        op.replace_with([made.result])
+        total = builder.insert(Add(op.acc, made.result, loc=op.loc)) if sums else made
+        op.replace_with([total.result])
+
+    def sums_apart(self, op: Dot) -> bool:
+        """Whether products are summed by themselves in the tensor core, since together with those
+        of other iterations they would be too many for its own accumulator.
+        """
+        if not _is_float8(op) or is_constant(op.acc, 0):
+            return False
+        return 0 < op.max_imprecise < _ANY_NUMBER
 
     def in_shared(
         self, value: Value, index: int, is_legal: Callable[[int], bool], major: int
@@ -243,6 +262,11 @@ class _Tensor:
 def _block(value: Value) -> BlockType:
     assert isinstance(value.type, BlockType)
     return value.type
+
+
+def _is_float8(op: Dot) -> bool:
+    element = _block(op.a).element
+    return isinstance(element, DType) and element.is_float8
 
 
 def _is_loaded(value: Value) -> bool:
