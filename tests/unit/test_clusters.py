@@ -13,6 +13,7 @@ import blocklang
 import blocklang.language as bl
 from blocklang.compiled import CompiledKernel
 from blocklang.kernel import JitFunction
+from examples import flash_attention as attention
 from tests import overlap_kernels as kernels
 from tests.unit.recording_driver import FakeTensor, Kernel, make, recording_driver
 
@@ -72,12 +73,16 @@ def counts(a, b, c, m, n, k, M: bl.constexpr, N: bl.constexpr, K: bl.constexpr):
 
 
 def compiled(
-    kernel: JitFunction, sizes: dict[str, int], num_ctas: int, num_stages: int = 2, **options: Any
+    kernel: JitFunction,
+    sizes: dict[str, int],
+    num_ctas: int,
+    num_stages: int = 2,
+    signature: dict[str, str] | None = None,
 ) -> CompiledKernel:
     """The kernel for 8 warps, held to: no message of the assembler, nothing spilled."""
     found = kernel.compile(
-        kernels.SIGNATURES.get(kernel, PRODUCT), sizes, target="sm_90a",
-        num_warps=8, num_ctas=num_ctas, num_stages=num_stages, **options,
+        signature or kernels.SIGNATURES.get(kernel, PRODUCT), sizes, target="sm_90a",
+        num_warps=8, num_ctas=num_ctas, num_stages=num_stages,
     )  # fmt: skip
     assert found.metadata["warnings"] == []
     resources = found.resources
@@ -120,6 +125,23 @@ def test_common_factors_are_copied_once(
     rows = sizes["M"] // num_ctas
     assert f"block<{rows}x" in ir
     assert f"block<{sizes['M']}x" not in ir
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("size", [64, 128])
+def test_attention_of_the_examples(size: int, causal: bool) -> None:
+    signature = {name: "*bf16:16" for name in "qkvo"}
+    signature |= {"lse": "*fp32:16", "scale": "fp32"}
+    signature |= {name: "i32" for name in ("heads", "group", "rows", "keys")}
+    sizes = {"D": size, "CAUSAL": causal, "EVEN": False, "BM": 256, "BN": 64}
+    found = compiled(attention.attention, sizes, 2, signature=signature)
+    assert found.num_ctas == 2
+    loads = re.findall(r"tma_load .*", found.asm["shared"])
+    # Keys and values for both blocks of threads, queries for each.
+    assert sum("everywhere = true" in load for load in loads) == 2
+    assert len(loads) == 3
+    # Copies for all keep more numbers at hand than others.
+    assert "producer_registers = 40" in found.asm["shared"]
 
 
 SQUARE = {"M": 256, "N": 256, "K": 64}

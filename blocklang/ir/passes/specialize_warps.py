@@ -48,10 +48,11 @@ from blocklang.ir.types import BlockType, MBarriersType, SharedType, i32
 
 from .dce import Needed, keep_only
 from .manager import Pass
-from .rings import Fill, Place, Ring, Step, Threading, advance, find_fills
+from ._rings import Fill, Place, Ring, Step, Threading, advance, find_fills
 
 _GROUP = 4
 _PRODUCER_REGISTERS = 24
+_CLUSTER_PRODUCER_REGISTERS = 40
 _REGISTERS = 65536
 _MOST_REGISTERS = 240
 _SPARE = 2048
@@ -229,8 +230,10 @@ class _Split:
         if groups == 1:
             return 0, 0
         at_launch = _REGISTERS // (32 * (self.num_warps + _GROUP)) // 8 * 8
-        rest = (at_launch * (groups + 1) - _PRODUCER_REGISTERS) // groups // 8 * 8
-        return _PRODUCER_REGISTERS, min(rest, _MOST_REGISTERS)
+        count = int(self.function.attributes.get("num_ctas", 1))
+        own = _PRODUCER_REGISTERS if count == 1 else _CLUSTER_PRODUCER_REGISTERS
+        rest = (at_launch * (groups + 1) - own) // groups // 8 * 8
+        return own, min(rest, _MOST_REGISTERS)
 
 
 def _map_of_share(load: LoadShared, count: int) -> Value:
