@@ -72,7 +72,11 @@ def _introduction(interface: Interface) -> Iterator[str]:
         yield from (f"    {line}" for line in _gpu_usage(interface))
         yield ""
         limits = " x ".join(map(str, GRID_LIMITS))
-        yield "A block of the grid runs one program of the kernel. Grids have at most"
+        if kernel.num_ctas == 1:
+            yield "A block of the grid runs one program of the kernel. Grids have at most"
+        else:
+            yield f"{kernel.num_ctas} blocks along x, a cluster, run one program of the kernel:"
+            yield "the grid that is launched has so many times the programs. Grids have at most"
         yield f"{limits} blocks."
         if kernel.metadata["shared_bytes"] > _SHARED_BYTES_WITHOUT_ASKING:
             yield ""
@@ -96,7 +100,9 @@ def _gpu_usage(interface: Interface) -> Iterator[str]:
         maps = "tensor_maps, " if interface.tensor_maps else ""
         yield f"{prefix}_parameters(&arguments, {maps}parameters);"
         parameters = "parameters"
-    yield f"cuLaunchKernel(function, grid_x, grid_y, grid_z, {upper}_THREADS, 1, 1,"
+    # The blocks of threads of a cluster are one program.
+    across = f"{upper}_NUM_CTAS * grid_x" if interface.kernel.num_ctas > 1 else "grid_x"
+    yield f"cuLaunchKernel(function, {across}, grid_y, grid_z, {upper}_THREADS, 1, 1,"
     yield f"               {upper}_SHARED_BYTES, stream, {parameters}, NULL);"
 
 
@@ -118,6 +124,7 @@ def _gpu_lines(interface: Interface) -> list[str]:
         *_constants(interface),
         f"#define {upper}_THREADS {kernel.threads}",
         f"#define {upper}_SHARED_BYTES {kernel.metadata['shared_bytes']}",
+        *([f"#define {upper}_NUM_CTAS {kernel.num_ctas}"] if kernel.num_ctas > 1 else []),
         *_tensor_maps(interface),
     ]
     if not arguments:

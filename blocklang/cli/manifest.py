@@ -71,19 +71,21 @@ _LAUNCH = _object(
     {
         "threads": _count("GPU: threads in a block, all along x"),
         "num_warps": _count("GPU: the same in warps of 32"),
+        "num_ctas": _count("GPU: blocks of one program, neighbours along x, where not 1"),
         "shared_bytes": _count("GPU: dynamic shared memory of a block"),
         "grid_limits": {
             "type": "array",
             "items": {"type": "integer"},
             "minItems": 3,
             "maxItems": 3,
-            "description": "GPU: the most blocks along x, y and z; a block runs one program",
+            "description": "GPU: the most blocks along x, y and z; a block, or `num_ctas`, "
+            "run one program",
         },
         "scratch_bytes": _count("CPU: bytes of memory that each thread lends, aligned to 64"),
         "argument_bytes": _count("bytes of the structure of the arguments"),
     },
     "how to launch it",
-    ("threads", "num_warps", "shared_bytes", "grid_limits", "scratch_bytes"),
+    ("threads", "num_warps", "num_ctas", "shared_bytes", "grid_limits", "scratch_bytes"),
 )
 _EXPRESSION: dict[str, Any] = {
     "type": "array",
@@ -221,6 +223,8 @@ def _launch(interface: Interface) -> dict[str, Any]:
     found: dict[str, Any] = {"argument_bytes": interface.size}
     if not isinstance(kernel.target, GpuTarget):
         return {**found, "scratch_bytes": interface.scratch_bytes}
+    if kernel.num_ctas > 1:
+        found["num_ctas"] = kernel.num_ctas
     return {
         **found,
         "threads": kernel.threads,

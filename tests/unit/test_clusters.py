@@ -130,9 +130,9 @@ def test_common_factors_are_copied_once(
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("size", [64, 128])
 def test_attention_of_the_examples(size: int, causal: bool) -> None:
-    signature = {name: "*bf16:16" for name in "qkvo"}
+    signature = dict.fromkeys("qkvo", "*bf16:16")
     signature |= {"lse": "*fp32:16", "scale": "fp32"}
-    signature |= {name: "i32" for name in ("heads", "group", "rows", "keys")}
+    signature |= dict.fromkeys(("heads", "group", "rows", "keys"), "i32")
     sizes = {"D": size, "CAUSAL": causal, "EVEN": False, "BM": 256, "BN": 64}
     found = compiled(attention.attention, sizes, 2, signature=signature)
     assert found.num_ctas == 2

@@ -61,8 +61,8 @@ def test_times_name_every_step(blc):
 def test_dumps_after_named_passes(blc):
     words = ("softmax.bl", "--target", "sm_90a", "-o", "k.ptx")
     error = blc("--dump-passes", "coalesce,dce", *words).err
-    assert error.count("// after ") == 4
-    assert error.count("// after dce\n") == 3
+    assert error.count("// after ") == 5
+    assert error.count("// after dce\n") == 4
     # The file is not taken for the value.
     everything = blc("--dump-passes", *words).err
     assert "// after inline\n" in everything

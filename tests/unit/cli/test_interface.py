@@ -329,3 +329,29 @@ def test_example_for_a_cpu_runs(blc):
     compile_c("-std=c11", *STRICT, "call_softmax.c", "softmax.o", "-lm", "-o", "call_softmax")
     run = subprocess.run(["./call_softmax"], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout) == (0, "512 rows, each with the sum 1\n")
+
+
+PRODUCT = """\
+kernel product(a: *f16, b: *f16, c: *f16, k: i32):
+    i = arange(0, 128)
+    j = arange(0, 64)
+    x = load(a + i[:, None] * 64 + j[None, :])
+    y = load(b + j[:, None] * 64 + j[None, :])
+    store(c + i[:, None] * 64 + j[None, :], dot(x, y).to(f16))
+"""
+
+
+def test_launches_of_clusters_have_more_blocks(blc):
+    blc.write("product.bl", PRODUCT)
+    words = ("product.bl", "--target", "sm_90a", "--num-ctas")
+    text = made(blc, "header", *words, "2")
+    assert "cuLaunchKernel(function, PRODUCT_NUM_CTAS * grid_x, grid_y, grid_z," in text
+    assert "#define PRODUCT_NUM_CTAS 2\n" in text
+    assert "2 blocks along x, a cluster, run one program of the kernel" in text
+    schemas = pytest.importorskip("jsonschema")
+    found = json.loads(made(blc, "manifest", *words, "2"))
+    schemas.validate(found, manifest.SCHEMA)
+    assert found["launch"]["num_ctas"] == 2
+    # Of four, each would have too few rows: the program stays whole.
+    assert "NUM_CTAS" not in made(blc, "header", *words, "4")
+    assert "num_ctas" not in json.loads(made(blc, "manifest", *words, "4"))["launch"]
