@@ -111,7 +111,7 @@ def attention(
                 top = higher
             logarithm = (top + bl.log2(total)) * 0.6931471805599453
             bl.store(lse + head * rows + row, logarithm, mask=row < rows)
-            acc = acc / bl.where(total > 0, total, 1.0)[:, None]
+            acc = acc * (1.0 / bl.where(total > 0, total, 1.0))[:, None]
             results.store([head, first, 0], acc.to(o.dtype.element_ty).reshape((1, BM, D)))
 
 

@@ -295,7 +295,8 @@ class Wgmma(Op, mnemonic="wgmma", effects=Effect.READ_SHARED):
 
     def infer(self) -> Sequence[Type]:
         kind = self.acc.type
-        return [kind if isinstance(kind, PendingType) else PendingType(kind)]  # type: ignore[arg-type]
+        assert isinstance(kind, BlockType | PendingType)
+        return [PendingType(kind) if isinstance(kind, BlockType) else kind]
 
     def check(self) -> None:
         require(isinstance(self.acc.type, BlockType | PendingType), "acc is a block or pending")

@@ -17,7 +17,7 @@ from blocklang.ir.ops.control import For, While
 from blocklang.ir.ops.dot import Dot
 from blocklang.ir.types import BlockType
 
-from .pending import finish_at_once, is_kept, start, wait
+from ._pending import finish_at_once, is_kept, start, wait
 
 
 def delay_waits(block: Block) -> None:

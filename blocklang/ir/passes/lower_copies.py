@@ -33,7 +33,7 @@ from blocklang.ir.ops.shared import Barrier, SharedAlloc, SharedStore
 from blocklang.ir.types import BlockType, MBarriersType, i32
 
 from .manager import Pass
-from .rings import Fill, Place, Ring, Step, Threading, advance, find_fills
+from ._rings import Fill, Place, Ring, Step, Threading, advance, find_fills
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from blocklang.ir.types import BlockType, PendingType, SharedType, i32
 
 from ._delay_waits import delay_waits
 from .manager import Pass
-from .pending import (
+from ._pending import (
     compute_here,
     finish_at_once,
     guarded,
@@ -42,8 +42,8 @@ from .pending import (
     wait,
     warpgroup_dots,
 )
-from .rings import extend_yield
-from .rotate_dots import rotation
+from ._rings import extend_yield
+from ._rotate_dots import rotation
 
 
 @dataclass(frozen=True)

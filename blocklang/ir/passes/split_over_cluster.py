@@ -230,7 +230,8 @@ class _Split:
 
     def share(self, op: DescriptorAccess) -> None:
         """A copy moves this share of the block."""
-        block = op.results[0] if isinstance(op, DescriptorLoad) else op.value  # type: ignore[attr-defined]
+        # What is loaded, or the last operand: what is stored.
+        block: Value = op.results[0] if isinstance(op, DescriptorLoad) else op.operands[-1]
         axes = self.axes(block)
         made = op.descriptor.owner
         assert isinstance(made, MakeTensorDescriptor)
@@ -246,7 +247,8 @@ class _Split:
             indices[axis] = builder.insert(Add(indices[axis], before, loc=op.loc)).result
             sizes[axis] //= self.count
         attributes = {**made.attributes, "block_shape": tuple(sizes)}
-        behind = Builder(made.parent, made.parent.ops.index(made) + 1, made.loc)  # type: ignore[union-attr, arg-type]
+        assert made.parent is not None
+        behind = Builder(made.parent, made.parent.ops.index(made) + 1, made.loc)
         smaller = behind.insert(
             MakeTensorDescriptor(made.pointer, made.shape, made.strides, **attributes, loc=made.loc)
         )

@@ -34,7 +34,7 @@ from blocklang.ir.ops.memory import Load
 from blocklang.ir.ops.shape import ConvertLayout
 from blocklang.ir.types import BlockType, DType
 
-from .pending import (
+from ._pending import (
     compute_here,
     finish_at_once,
     guarded,
