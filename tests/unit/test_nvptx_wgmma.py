@@ -9,6 +9,8 @@ import re
 
 import pytest
 
+import blocklang
+import blocklang.language as bl
 from blocklang import compile as pipeline
 from blocklang.codegen import llvm
 from blocklang.codegen.nvptx import assembler
@@ -198,3 +200,28 @@ def test_sizes(shape: tuple[int, int, int], num_warps: int) -> None:
     m, n, k = shape
     tiles = shared_tile((m, k), (1, 0), 16, 128), shared_tile((k, n), (0, 1), 16, 128)
     assemble(kernel(shape, ("f16", "f16", "f32"), tiles, num_warps))
+
+
+# ---------------------------------------------------------------- stores of loaded factors
+
+
+@blocklang.jit
+def from_pointers(a, b, c, n, N: bl.constexpr):
+    """A product of what threads load, both factors row by row."""
+    i, j, k = bl.arange(0, 64), bl.arange(0, N), bl.arange(0, 64)
+    x = bl.load(a + i[:, None] * 64 + k[None, :])
+    y = bl.load(b + k[:, None] * n + j[None, :])
+    bl.store(c + i[:, None] * n + j[None, :], bl.dot(x, y))
+
+
+@pytest.mark.parametrize("columns", [16, 32, 64, 128, 256])
+@pytest.mark.parametrize("warps", [4, 8])
+def test_loaded_factors_are_stored_in_vectors(columns: int, warps: int) -> None:
+    """In the order in which they lie in memory, 16 bytes at a time."""
+    signature = {"a": "*fp16:16", "b": "*fp16:16", "c": "*fp32:16", "n": "i32:16"}
+    found = from_pointers.compile(signature, {"N": columns}, target="sm_90a", num_warps=warps)
+    ptx = found.asm["ptx"]
+    assert "wgmma.mma_async" in ptx
+    assert found.metadata["warnings"] == []
+    assert "st.shared.v4" in ptx
+    assert not re.search(r"st\.shared\.[bu]16", ptx)

@@ -5,7 +5,8 @@ A product that a warpgroup can do gets its instruction, the spread of warps and 
 result. Its right operand lies in shared memory, and so does the left one unless it was computed.
 What comes straight from a tensor descriptor (through transposes and reshapes, which shared memory
 has for nothing) is copied there by the accelerator, if the launcher can encode the tensor; anything
-else is stored there by the threads. Blocks that are stored through a descriptor leave the same way.
+else is stored there by the threads, 16-bit elements in the order in which they were loaded. Blocks
+that are stored through a descriptor leave the same way.
 
 If only so many products of 8-bit floats may be summed in the tensor core's own accumulator, each
 product gets an empty one, which is added to the sum; one that has more products is left to mma.
@@ -35,11 +36,11 @@ from blocklang.ir.ops.descriptor import (
     MakeTensorDescriptor,
 )
 from blocklang.ir.ops.dot import Dot
-from blocklang.ir.ops.elementwise import Add
+from blocklang.ir.ops.elementwise import Add, Cast
 from blocklang.ir.ops.memory import Load
 from blocklang.ir.ops.program import constant_value, is_constant
 from blocklang.ir.ops.shape import Permute, Reshape
-from blocklang.ir.types import BlockType, DType, SharedType
+from blocklang.ir.types import BlockType, DType, SharedType, element_type
 
 from .manager import Pass
 
@@ -47,6 +48,8 @@ _LINE = 128
 _GROUP = 4
 _MAX_BOX = 256
 _REDUCIBLE = ("f32", "f16", "bf16", "i32", "u32", "u64")
+_LEAST_LINE = 16
+"""Elements of 16 bits in the narrowest line that warpgroups can read."""
 _ANY_NUMBER = 1 << 30
 _ACCUMULATORS = {
     "f16": ("f32", "f16"), "bf16": ("f32",), "f32": ("f32",), "f8e4m3": ("f32",),
@@ -135,17 +138,39 @@ class _Mapping:
     def in_shared(
         self, value: Value, index: int, is_legal: Callable[[int], bool], major: int
     ) -> Value:
-        """An operand in shared memory: copied there, or stored with axis `major` fastest."""
+        """An operand in shared memory: copied there, or stored with axis `major` fastest; one of
+        16-bit elements, of which either may be, as it was loaded.
+        """
         copied = self.copied(value, is_legal)
         if copied is not None:
             return copied
         block = _block(value)
         assert isinstance(block.element, DType)
+        if block.element.bits == 16:
+            major = self.loaded_along(value, major)
         order = (major, 1 - major)
         layout = _tile(block.shape, order, block.element.bits)
         builder = _behind(value)
         kind = SharedType(block.shape, block.element, layout)
         return builder.insert(ToShared(value, loc=builder.loc, result_types=[kind])).result
+
+    def loaded_along(self, value: Value, otherwise: int) -> int:
+        """The axis along which threads load most elements of a block at a time, and can store
+        them; `otherwise` where none is better.
+        """
+        shape, order = _block(value).shape, (0, 1)
+        while isinstance(value, Result) and isinstance(value.op, Permute | Cast):
+            if isinstance(value.op, Permute):
+                order = (value.op.order[order[0]], value.op.order[order[1]])
+            value = value.op.operand
+        if not isinstance(value, Result) or not isinstance(value.op, Load):
+            return otherwise
+        pointer = value.op.pointer
+        width = element_type(value.type).bytes
+        runs = [self.axes.vector_width(pointer, axis, width) for axis in order]
+        better = 1 - otherwise
+        is_line = shape[better] >= _LEAST_LINE
+        return better if is_line and runs[better] > runs[otherwise] else otherwise
 
     def copied(self, value: Value, is_legal: Callable[[int], bool]) -> Value | None:
         """`value` as the accelerator brings it to shared memory, if it comes from a descriptor in
