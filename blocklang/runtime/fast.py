@@ -7,7 +7,6 @@ launches never reach the native cache, so that each is explained anew.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import sys
 from collections.abc import Callable, Sequence
@@ -45,7 +44,7 @@ class FastPath:
     def __init__(self, parameters: Sequence[Parameter], options: int) -> None:
         self.launch: Callable[..., Any] = _nothing_known
         self._parameters = parameters
-        self._cache: dict[bytes, tuple[Any, int, Any]] = {}
+        self._cache: dict[bytes, native.Entry] = {}
         self._launches = 0
         count = len(parameters) + options
         self._possible = count <= native.MAX_ARGUMENTS and all(
@@ -69,12 +68,13 @@ class FastPath:
         kernel: GpuKernel,
         arguments: Sequence[Argument | None],
         values: Sequence[Any],
+        maps: Sequence[Any],
     ) -> None:
-        """Take note of a general launch on a GPU that went well."""
+        """Take note of a general launch on a GPU that went well; `maps` are its tensor maps."""
         if not self._possible:
             return
         if key:
-            self._remember(key, kernel, arguments, values)
+            self._remember(key, kernel, arguments, values, maps)
             return
         self._launches += 1
         if self._launches < 2:
@@ -93,18 +93,18 @@ class FastPath:
         kernel: GpuKernel,
         arguments: Sequence[Argument | None],
         values: Sequence[Any],
+        maps: Sequence[Any],
     ) -> None:
-        plan = []
+        plan, numbers = [], []
         for index, dtype in kernel.parameters:
             argument = arguments[index]
             conversion = _CONVERSIONS.get((argument.kind, dtype)) if argument is not None else None
-            if conversion is None:
+            if argument is None or conversion is None:
                 return
             plan.append((index, conversion))
-        function = kernel.function
-        record = native.make_record(
-            function.context, function.handle, kernel.threads, function.shared_bytes, plan
-        )
+            numbers.append(argument.value)
+        if len(plan) + len(maps) > native.MAX_ARGUMENTS:
+            return
         # The addresses of dtypes and of compile-time values are part of the key.
         kept: list[Any] = list(values[len(arguments) :])
         for value, argument in zip(values, arguments, strict=False):
@@ -112,9 +112,16 @@ class FastPath:
                 kept.append(value)
             elif argument.kind == "array":
                 kept.append(value.dtype)
-        if len(self._cache) >= _MOST_ENTRIES:
+        # A kernel with maps adds two at once.
+        if len(self._cache) > _MOST_ENTRIES - 2:
             self._cache.clear()
-        self._cache[key] = (kernel, ctypes.addressof(record), (record, kept))
+        guards = kernel.tensor_maps.used if kernel.tensor_maps else ()
+        if guards:
+            if key not in self._cache:
+                guarded = [plan[index][0] for index in guards]
+                self._cache[key] = native.make_guard(kernel, guarded, kept)
+            key = native.longer_key(key, [numbers[index] for index in guards])
+        self._cache[key] = native.make_entry(kernel, plan, maps, kept)
 
 
 def _nothing_known(*_: Any) -> bytes:

@@ -166,16 +166,17 @@ def {mark}launch({", ".join(signature)}):
             if not empty:
                 kernel.launch_host(sizes, ctypes.addressof(slots))
             return kernel
-        submit.check_grid(sizes, self.name)
+        submit.check_grid(sizes, self.name, kernel.num_ctas)
         with cuda.activated(device) as context:
             handle = submit.choose_stream(stream, device, _arrays_in(values))
             submit.wait_for_producers(arguments, handle)
+            maps: Sequence[Any] = ()
             if not empty:
                 maps = self._tensor_maps(kernel, arguments, owners)
                 submit.submit(self.name, kernel, sizes, handle, slots, context, maps)
-        is_plain = not kernel.tensor_maps and kernel.num_ctas == 1
-        if is_plain and len(arguments) == len(given):
-            self._fast.learn(key, kernel, arguments, values)
+        has_all_maps = bool(maps) or not kernel.tensor_maps
+        if has_all_maps and len(arguments) == len(given):
+            self._fast.learn(key, kernel, arguments, values, maps)
         return kernel
 
     def _tensor_maps(

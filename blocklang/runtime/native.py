@@ -8,8 +8,10 @@ argument out of range, another current context, any exception, a refused launch.
 and never explains: the caller repeats an unusual launch on the general path, which does both.
 
 Keys are finer than specialisations: dtypes, strings and other objects count by identity, so that
-an entry must keep alive the objects whose addresses are in its key. Nothing here is needed for
-correct launches; `available` says where it can be used.
+an entry must keep alive the objects whose addresses are in its key. A kernel with tensor maps has
+two kinds of entries: one that names the arguments that its maps depend on, and for each choice of
+their values one with these maps, under the key with the values behind it. Nothing here is needed
+for correct launches; `available` says where it can be used.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
+
+from blocklang.runtime.submit import GpuKernel
 
 MAX_ARGUMENTS = 128
 MAX_ARRAY_TYPES = 4
@@ -67,26 +71,62 @@ class _Parameter(ctypes.Structure):
 
 
 class Record(ctypes.Structure):
-    """How to launch one loaded kernel; `parameters` says which argument each parameter takes."""
+    """How to launch one loaded kernel; `parameters` says which argument each parameter takes.
+
+    `maps` is the address of those of the `map_count` tensor maps, which follow the parameters. A
+    record with `guards` launches nothing: its first `guards` parameters name the arguments whose
+    values make the longer key, and the record under that is the one to use.
+    """
 
     _fields_: ClassVar = [
         ("context", ctypes.c_void_p),
         ("function", ctypes.c_void_p),
         ("threads", ctypes.c_uint32),
         ("shared_bytes", ctypes.c_uint32),
+        ("num_ctas", ctypes.c_int64),
         ("count", ctypes.c_int64),
+        ("guards", ctypes.c_int64),
+        ("map_count", ctypes.c_int64),
+        ("maps", ctypes.c_void_p),
         ("parameters", _Parameter * MAX_ARGUMENTS),
     ]
 
 
-def make_record(
-    context: int, function: int, threads: int, shared_bytes: int, plan: Sequence[tuple[int, int]]
-) -> Record:
-    """A record; `plan` has for each kernel parameter the argument's index and its conversion."""
-    record = Record(context, function, threads, shared_bytes, len(plan))
+Entry = tuple[Any, int, Any]
+"""What a cache holds: the kernel to return, the address of a Record, objects to keep alive."""
+
+
+def make_entry(
+    kernel: GpuKernel, plan: Sequence[tuple[int, int]], maps: Sequence[Any], kept: Any
+) -> Entry:
+    """The entry that launches `kernel`.
+
+    `plan` has for each of its parameters the argument's index and its conversion, and `maps` are
+    the ctypes objects that follow; together they are at most MAX_ARGUMENTS.
+    """
+    function = kernel.function
+    record = Record(
+        function.context, function.handle, kernel.threads, function.shared_bytes, kernel.num_ctas
+    )
+    record.count, record.map_count = len(plan), len(maps)
     for parameter, (argument, conversion) in zip(record.parameters, plan, strict=False):
         parameter.argument, parameter.conversion = argument, conversion
-    return record
+    addresses = (ctypes.c_void_p * len(maps))(*map(ctypes.addressof, maps))
+    record.maps = ctypes.addressof(addresses)
+    return kernel, ctypes.addressof(record), (record, addresses, maps, kept)
+
+
+def make_guard(kernel: GpuKernel, arguments: Sequence[int], kept: Any) -> Entry:
+    """The entry that says on which arguments, by index, the maps of `kernel` depend."""
+    record = Record(guards=len(arguments))
+    for parameter, argument in zip(record.parameters, arguments, strict=False):
+        parameter.argument = argument
+    return kernel, ctypes.addressof(record), (record, kept)
+
+
+def longer_key(key: bytes, values: Sequence[int]) -> bytes:
+    """The key of a launch whose guarded arguments have these values."""
+    return key + b"".join((value % 2**64).to_bytes(8, "little") for value in values)
 
 
 def argument_mask(*, constexpr: bool, specialize: bool, specialize_alignment: bool) -> int:
@@ -115,11 +155,11 @@ def available() -> bool:
 
 
 def make_launch(
-    environment: Environment, cache: dict[bytes, tuple[Any, int, Any]], masks: Sequence[int]
+    environment: Environment, cache: dict[bytes, Entry], masks: Sequence[int]
 ) -> Callable[..., Any]:
     """A native `launch(grid, stream, *arguments)` for a kernel with one mask for each argument.
 
-    `cache` maps keys to (kernel to return, address of its Record, objects to keep alive).
+    It reads `cache` at every launch; entries may come and go at any time.
     """
     compiled = _compiled()
     assert compiled is not None

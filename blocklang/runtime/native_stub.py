@@ -27,8 +27,8 @@ def compile_stub(max_arguments: int, max_array_types: int) -> tuple[Any, int]:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     text = _STUB.replace("MAX_ARGUMENTS", str(max_arguments))
-    # 8 bytes for the device, and for each argument 8 and a byte, rounded up.
-    text = text.replace("MAX_KEY_WORDS", str(2 * max_arguments + 1))
+    # 8 bytes for the device, and for each argument twice 8 and a byte, rounded up.
+    text = text.replace("MAX_KEY_WORDS", str(3 * max_arguments + 1))
     # A null ends the list of types.
     module = llvm.parse_assembly(text.replace("MAX_ARRAY_TYPES", str(max_array_types + 1)))
     module.verify()
@@ -49,7 +49,7 @@ _STUB = """
 %Environment = type { ptr, ptr, ptr, ptr, ptr, ptr, [MAX_ARRAY_TYPES x ptr] }
 %State = type { ptr, ptr, i64, [MAX_ARGUMENTS x i8] }
 %Parameter = type { i32, i32 }
-%Record = type { ptr, ptr, i32, i32, i64, [MAX_ARGUMENTS x %Parameter] }
+%Record = type { ptr, ptr, i32, i32, i64, i64, i64, i64, ptr, [MAX_ARGUMENTS x %Parameter] }
 %Slots = type [MAX_ARGUMENTS x i64]
 %Key = type [MAX_KEY_WORDS x i64]
 @int = external global i8
@@ -316,26 +316,73 @@ unusual:
   ret i1 false
 }
 
-; Packs the parameters and calls cuLaunchKernel without the interpreter lock.
+; The record of an entry of the cache.
+define internal ptr @record_of(ptr %entry) {
+  %address = call ptr @PyTuple_GetItem(ptr %entry, i64 1)
+  %record = call ptr @PyLong_AsVoidPtr(ptr %address)
+  ret ptr %record
+}
+
+; Appends the values of the guarded arguments to a key, whose new size it returns.
+define internal i64 @lengthen(ptr %key, i64 %size, ptr %record, i64 %guards, ptr %values) {
+  %tail = getelementptr i8, ptr %key, i64 %size
+  br label %guard
+guard:
+  %i = phi i64 [ 0, %0 ], [ %i.next, %append ]
+  %end = icmp eq i64 %i, %guards
+  br i1 %end, label %done, label %append
+append:
+  %p.argument = getelementptr %Record, ptr %record, i32 0, i32 9, i64 %i, i32 0
+  %argument = load i32, ptr %p.argument
+  %p.value = getelementptr i64, ptr %values, i32 %argument
+  %value = load i64, ptr %p.value
+  %place = getelementptr i64, ptr %tail, i64 %i
+  store i64 %value, ptr %place, align 1
+  %i.next = add i64 %i, 1
+  br label %guard
+done:
+  %bytes = mul i64 %guards, 8
+  %new_size = add i64 %size, %bytes
+  ret i64 %new_size
+}
+
+; The number of blocks of threads along x; false if it is beyond the limit of CUDA.
+define internal i1 @count_blocks(ptr %record, ptr %sizes, ptr %blocks) {
+  %p.ctas = getelementptr %Record, ptr %record, i32 0, i32 4
+  %ctas = load i64, ptr %p.ctas
+  %x = load i64, ptr %sizes
+  %product = mul i64 %x, %ctas
+  store i64 %product, ptr %blocks
+  %within = icmp ule i64 %product, 2147483647
+  ret i1 %within
+}
+
+; Packs the parameters, the tensor maps behind them, and calls cuLaunchKernel without the lock.
 define internal i1 @fire(ptr %environment, ptr %record, ptr %sizes, i64 %stream, ptr %values) {
   %slots = alloca %Slots
   %pointers = alloca %Slots
+  %blocks = alloca i64
   %p.function = getelementptr %Record, ptr %record, i32 0, i32 1
   %p.threads = getelementptr %Record, ptr %record, i32 0, i32 2
   %p.shared = getelementptr %Record, ptr %record, i32 0, i32 3
-  %p.count = getelementptr %Record, ptr %record, i32 0, i32 4
+  %p.count = getelementptr %Record, ptr %record, i32 0, i32 5
+  %p.map_count = getelementptr %Record, ptr %record, i32 0, i32 7
+  %p.maps = getelementptr %Record, ptr %record, i32 0, i32 8
   %function = load ptr, ptr %p.function
   %threads = load i32, ptr %p.threads
   %shared = load i32, ptr %p.shared
   %count = load i64, ptr %p.count
-  br label %parameter
+  %map_count = load i64, ptr %p.map_count
+  %maps = load ptr, ptr %p.maps
+  %within = call i1 @count_blocks(ptr %record, ptr %sizes, ptr %blocks)
+  br i1 %within, label %parameter, label %unusual
 parameter:
   %i = phi i64 [ 0, %0 ], [ %i.next, %next ]
   %end = icmp eq i64 %i, %count
-  br i1 %end, label %go, label %pack
+  br i1 %end, label %map, label %pack
 pack:
-  %p.argument = getelementptr %Record, ptr %record, i32 0, i32 5, i64 %i, i32 0
-  %p.conversion = getelementptr %Record, ptr %record, i32 0, i32 5, i64 %i, i32 1
+  %p.argument = getelementptr %Record, ptr %record, i32 0, i32 9, i64 %i, i32 0
+  %p.conversion = getelementptr %Record, ptr %record, i32 0, i32 9, i64 %i, i32 1
   %argument = load i32, ptr %p.argument
   %conversion = load i32, ptr %p.conversion
   %p.value = getelementptr i64, ptr %values, i32 %argument
@@ -354,10 +401,22 @@ to_float:
 next:
   %i.next = add i64 %i, 1
   br label %parameter
+map:
+  %j = phi i64 [ 0, %parameter ], [ %j.next, %pass ]
+  %no_more = icmp eq i64 %j, %map_count
+  br i1 %no_more, label %go, label %pass
+pass:
+  %p.map = getelementptr ptr, ptr %maps, i64 %j
+  %map_address = load ptr, ptr %p.map
+  %behind = add i64 %count, %j
+  %p.behind = getelementptr ptr, ptr %pointers, i64 %behind
+  store ptr %map_address, ptr %p.behind
+  %j.next = add i64 %j, 1
+  br label %map
 go:
   %p.y = getelementptr i64, ptr %sizes, i64 1
   %p.z = getelementptr i64, ptr %sizes, i64 2
-  %x = load i32, ptr %sizes
+  %x = load i32, ptr %blocks
   %y = load i32, ptr %p.y
   %z = load i32, ptr %p.z
   %launch_kernel = load ptr, ptr %environment
@@ -367,6 +426,8 @@ go:
   call void @PyEval_RestoreThread(ptr %thread_state)
   %success = icmp eq i32 %status, 0
   ret i1 %success
+unusual:
+  ret i1 false
 }
 
 ; METH_FASTCALL: self is the tuple whose first item is the address of the State.
@@ -438,12 +499,34 @@ find:
 miss:
   ret ptr %key_object
 hit:
+  %first = call ptr @record_of(ptr %entry)
+  %p.guards = getelementptr %Record, ptr %first, i32 0, i32 6
+  %guards = load i64, ptr %p.guards
+  %unguarded = icmp eq i64 %guards, 0
+  br i1 %unguarded, label %found, label %guarded
+guarded:
+  %longer = call i64 @lengthen(
+      ptr %key, i64 %size, ptr %first, i64 %guards, ptr %values)
+  %long_key = call ptr @PyBytes_FromStringAndSize(ptr %key, i64 %longer)
+  %still_no_memory = icmp eq ptr %long_key, null
+  br i1 %still_no_memory, label %forget, label %find_again
+forget:
   call void @Py_DecRef(ptr %key_object)
-  %kernel = call ptr @PyTuple_GetItem(ptr %entry, i64 0)
-  %record_object = call ptr @PyTuple_GetItem(ptr %entry, i64 1)
-  %record = call ptr @PyLong_AsVoidPtr(ptr %record_object)
-  ; From here on other threads may run and drop the entry.
-  call void @Py_IncRef(ptr %kernel)
+  br label %unusual
+find_again:
+  %variant = call ptr @PyDict_GetItemWithError(ptr %cache, ptr %long_key)
+  call void @Py_DecRef(ptr %long_key)
+  %other_values = icmp eq ptr %variant, null
+  br i1 %other_values, label %miss, label %variant_found
+variant_found:
+  %second = call ptr @record_of(ptr %variant)
+  br label %found
+found:
+  %held = phi ptr [ %entry, %hit ], [ %variant, %variant_found ]
+  %record = phi ptr [ %first, %hit ], [ %second, %variant_found ]
+  ; From here on other threads may run and drop the entry, which owns the record and its maps.
+  call void @Py_IncRef(ptr %held)
+  call void @Py_DecRef(ptr %key_object)
   %stream_fine = call i1 @read_stream(
       ptr %environment, ptr %stream_object, i64 %ordinal, ptr %stream)
   br i1 %stream_fine, label %check_context, label %drop
@@ -472,9 +555,12 @@ go:
       ptr %environment, ptr %record, ptr %sizes, i64 %handle, ptr %values)
   br i1 %success, label %launched, label %drop
 launched:
+  %kernel = call ptr @PyTuple_GetItem(ptr %held, i64 0)
+  call void @Py_IncRef(ptr %kernel)
+  call void @Py_DecRef(ptr %held)
   ret ptr %kernel
 drop:
-  call void @Py_DecRef(ptr %kernel)
+  call void @Py_DecRef(ptr %held)
   br label %unusual
 unusual:
   call void @PyErr_Clear()

@@ -105,13 +105,14 @@ def _narrow_float(value: float, dtype: str) -> int:
     return int.from_bytes(narrow.tobytes(), "little")
 
 
-def check_grid(grid: Grid, kernel: str) -> None:
-    """Raise GridError where a grid is beyond what CUDA can launch."""
-    for axis, size, limit in zip("xyz", grid, MAX_GRID, strict=True):
+def check_grid(grid: Grid, kernel: str, num_ctas: int) -> None:
+    """Raise GridError where programs of `num_ctas` blocks each are more than CUDA can launch."""
+    limits = (MAX_GRID[0] // num_ctas, *MAX_GRID[1:])
+    for axis, size, limit in zip("xyz", grid, limits, strict=True):
         if size > limit:
             raise GridError(
                 f"the grid of {kernel} has {size} programs along {axis}; a GPU allows {limit}",
-                "put the largest extent first: axis 0 allows 2147483647"
+                f"put the largest extent first: axis 0 allows {limits[0]}"
                 if axis != "x"
                 else "give each program more work, or launch several times",
             )

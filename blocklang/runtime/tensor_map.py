@@ -48,11 +48,14 @@ def _aligned(encoded: bytes) -> Any:
 
 
 class TensorMaps:
-    """The maps of one compiled kernel, made from its recipes."""
+    """The maps of one compiled kernel, made from its recipes.
+
+    `used` are the indices of the machine code's parameters on which they depend.
+    """
 
     def __init__(self, recipes: Sequence[Mapping[str, Any]]) -> None:
         self._recipes = [_Recipe(recipe) for recipe in recipes]
-        self._used = sorted(set().union(*(recipe.arguments for recipe in self._recipes)))
+        self.used = sorted(set().union(*(recipe.arguments for recipe in self._recipes)))
         self._made: dict[Numbers, Sequence[Any]] = {}
 
     def encode(self, arguments: Sequence[Any], names: Sequence[str], kernel: str) -> Sequence[Any]:
@@ -60,7 +63,7 @@ class TensorMaps:
 
         `names` are those of the arguments. Raises TensorMapError where one cannot be encoded.
         """
-        key = tuple(arguments[index] for index in self._used)
+        key = tuple(arguments[index] for index in self.used)
         made = self._made.get(key)
         if made is None:
             made = [recipe.encode(arguments, names, kernel) for recipe in self._recipes]

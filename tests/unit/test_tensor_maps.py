@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import gc
+import sys
+import threading
 from typing import Any
 
 import pytest
@@ -11,10 +14,16 @@ from blocklang import TensorDescriptor
 from blocklang.ir.analysis.host import arguments_of, host_expression, host_function
 from blocklang.ir.parser import parse
 from blocklang.ir.types import bf16, f8e4m3, f32
-from blocklang.runtime import tensor_map
-from blocklang.runtime.errors import MixedPlacesError, TensorMapError
+from blocklang.runtime import fast, native, tensor_map
+from blocklang.runtime.errors import CudaError, GridError, MixedPlacesError, TensorMapError
 
-from .recording_driver import FakeTensor, compile_for, make, recording_driver
+from .recording_driver import (
+    FakeTensor,
+    compile_for,
+    launch_until_native,
+    make,
+    recording_driver,
+)
 
 EXPRESSIONS = """
 kernel @k(%x: ptr<bf16>, %n: i32, %s: i64, %f: f32) {
@@ -193,6 +202,9 @@ RECIPE = {
 }  # fmt: skip
 
 
+natively = pytest.mark.skipif(not native.available(), reason="no native path here")
+
+
 def with_maps(specialisation: Any) -> Any:
     kernel = compile_for(specialisation)
     kernel.tensor_maps = tensor_map.TensorMaps([RECIPE, {**RECIPE, "swizzle": 0}])
@@ -209,11 +221,189 @@ def test_maps_follow_the_parameters(driver: Any) -> None:
     encoder = driver.cuTensorMapEncodeTiled
     assert len(encoder.calls) == 2
     assert encoder.calls[0][3:5] == [[8, 3], [16]]
-    # The native path knows nothing of maps.
-    assert driver.native == 0
     launcher[(1,)](x, 7)
     assert len(encoder.calls) == 4
     assert list(driver.slots)[2:4] == [3, 4]
+
+
+@natively
+def test_maps_of_other_arguments(driver: Any) -> None:
+    """Maps that have been made serve again without the general path, however many there are."""
+    launcher, _ = make("x", "n", slow_path=with_maps)
+    driver.wanted.value = 4
+    choices = [(4096 * (1 + i % 5), 3 + 4 * (i // 5)) for i in range(40)]
+    numbers: dict[tuple[int, int], list[int]] = {}
+    launch_until_native(driver, lambda: launcher[(1,)](FakeTensor(4096), 3))
+    for address, n in choices:
+        launcher[(1,)](FakeTensor(address), n)
+        numbers[address, n] = list(driver.slots)[2:4]
+    assert len(set(map(tuple, numbers.values()))) == 40
+    general, encoded = driver.general, len(driver.cuTensorMapEncodeTiled.calls)
+    assert encoded == 80
+    for address, n in choices + choices[::-1]:
+        launcher[(1,)](FakeTensor(address), n)
+        assert list(driver.slots)[:4] == [address, n, *numbers[address, n]]
+    assert driver.general == general
+    assert len(driver.cuTensorMapEncodeTiled.calls) == encoded
+
+
+@natively
+def test_what_maps_do_not_depend_on_makes_none(driver: Any) -> None:
+    launcher, _ = make("x", "n", "late", "scale", slow_path=with_maps)
+    driver.wanted.value = 6
+    launch_until_native(driver, lambda: launcher[(1,)](FakeTensor(8192), 3, 2, 2.0))
+    general = driver.general
+    launcher[(1,)](FakeTensor(8192), 3, 5, 1.0)
+    assert list(driver.slots)[:3] == [8192, 3, 5]
+    assert list(driver.slots)[3] & 0xFFFFFFFF == 0x3F800000
+    assert list(driver.slots)[4:6] == [1, 2]
+    assert driver.general == general
+
+
+@natively
+def test_constant_maps(driver: Any) -> None:
+    """Maps that depend on no argument."""
+    recipe = {**RECIPE, "pointer": ["const", "ptr<f32>", 4096]}
+    recipe |= {
+        "shape": [["const", "i32", 8]] * 2,
+        "strides": [["const", "i64", 8], RECIPE["strides"][1]],
+    }
+
+    def slow_path(specialisation: Any) -> Any:
+        kernel = compile_for(specialisation)
+        kernel.tensor_maps = tensor_map.TensorMaps([recipe])
+        return kernel
+
+    launcher, _ = make("x", slow_path=slow_path)
+    driver.wanted.value = 2
+    launch_until_native(driver, lambda: launcher[(1,)](FakeTensor(8192)))
+    before = driver.native
+    launcher[(1,)](FakeTensor(16384))
+    assert list(driver.slots)[:2] == [16384, 1]
+    assert driver.native == before + 1
+
+
+@natively
+def test_programs_of_several_blocks(driver: Any) -> None:
+    def slow_path(specialisation: Any) -> Any:
+        kernel = with_maps(specialisation)
+        kernel.num_ctas = 2
+        return kernel
+
+    launcher, _ = make("x", "n", slow_path=slow_path)
+    x = FakeTensor()
+    launch_until_native(driver, lambda: launcher[(1,)](x, 3))
+    before = driver.native
+    launcher[3, 5](x, 3)
+    assert list(driver.shape)[:4] == [6, 5, 1, 128]
+    launcher[(2**30 - 1,)](x, 3)
+    assert list(driver.shape)[:3] == [2**31 - 2, 1, 1]
+    assert driver.native == before + 2
+    with pytest.raises(GridError, match="1073741824 programs along x; a GPU allows 1073741823"):
+        launcher[(2**30,)](x, 3)
+
+
+@natively
+def test_a_refused_launch_with_maps_is_explained(driver: Any) -> None:
+    launcher, _ = make("x", "n", slow_path=with_maps)
+    x = FakeTensor()
+    launch_until_native(driver, lambda: launcher[(1,)](x, 3))
+    general = driver.general
+    driver.status.value = 1
+    with pytest.raises(CudaError, match="launching sample with 1 x 1 x 1 programs"):
+        launcher[(1,)](x, 3)
+    assert driver.general == general + 1
+    with pytest.raises(TensorMapError, match="sample cannot copy 'x'"):
+        launcher[(1,)](x, 5)
+
+
+@natively
+def test_an_empty_grid_makes_no_maps(driver: Any) -> None:
+    launcher, _ = make("x", "n", slow_path=with_maps)
+    x = FakeTensor()
+    for _ in range(4):
+        launcher[(0,)](x, 3)
+    assert not driver.cuTensorMapEncodeTiled.calls
+    launch_until_native(driver, lambda: launcher[(1,)](x, 3))
+    counted = driver.native, driver.general
+    launcher[(0,)](x, 3)
+    launcher[(0,)](x, 7)
+    assert (driver.native, driver.general) == counted
+
+
+@natively
+def test_maps_die_with_their_entries(driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache is bounded, and what it forgets is encoded again."""
+    monkeypatch.setattr(fast, "_MOST_ENTRIES", 10)
+    monkeypatch.setattr(tensor_map, "_MOST_LAUNCHES", 1)
+    launcher, _ = make("x", "n", slow_path=with_maps)
+    driver.wanted.value = 4
+    launch_until_native(driver, lambda: launcher[(1,)](FakeTensor(4096), 3))
+    for i in 2 * list(range(50)):
+        launcher[(1,)](FakeTensor(4096 * (i + 1)), 3)
+        first, second = list(driver.slots)[2:4]
+        assert (first, second) == (2 * i + 1, 2 * i + 2)
+        assert len(launcher._fast._cache) <= 10
+
+
+@natively
+def test_counts_stay_with_maps(driver: Any) -> None:
+    launcher, _ = make("x", "n", slow_path=with_maps)
+    x = FakeTensor()
+    kernel = launch_until_native(driver, lambda: launcher[(1,)](x, 3))
+    entries = list(launcher._fast._cache.values())
+    assert len(entries) == 2
+    watched = (x, x.dtype, kernel, *entries)
+    before = [sys.getrefcount(value) for value in watched]
+    blocks = sys.getallocatedblocks()
+    for _ in range(300):
+        launcher[(1,)](x, 3)
+        launcher[(0,)](x, 3)
+    after = [sys.getrefcount(value) for value in watched]
+    assert sys.getallocatedblocks() - blocks < 100
+    assert all(abs(a - b) < 50 for a, b in zip(after, before, strict=True))
+
+
+@natively
+def test_entries_dropped_during_a_launch(driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream's getter is Python, and may empty the cache between look-up and launch."""
+    launcher, _ = make("x", "n", slow_path=with_maps)
+    driver.wanted.value = 4
+
+    def stream_of(device: int) -> int:
+        launcher._fast._cache.clear()
+        gc.collect()
+        return 1000 + device
+
+    monkeypatch.setattr(sys.modules["torch"]._C, "_cuda_getCurrentRawStream", stream_of)
+    for _ in range(6):
+        launcher[(1,)](FakeTensor(4096), 3)
+        assert list(driver.slots)[:4] == [4096, 3, 1, 2]
+        assert list(driver.handles) == [55, 1000]
+    assert driver.native > 0
+
+
+@natively
+def test_threads_with_maps(driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "_MOST_ENTRIES", 10)
+    launcher, _ = make("x", "n", slow_path=with_maps)
+    launch_until_native(driver, lambda: launcher[(1,)](FakeTensor(4096), 3))
+    failures: list[BaseException] = []
+
+    def work(own: int) -> None:
+        try:
+            for i in range(300):
+                launcher[(1,)](FakeTensor(4096 * (own + i % 7 + 1)), 3)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(own,)) for own in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert driver.native + driver.general == 4 + 4 * 300
 
 
 def test_the_error_names_the_argument(driver: Any) -> None:
