@@ -408,6 +408,10 @@ def test_config():
     assert config.all_kwargs() == {**DEFAULTS, "BLOCK": 64, "num_warps": 8}
     assert config == Config({"BLOCK": 64}, num_warps=8, num_stages=3)
     assert len({config, Config({"BLOCK": 64}, num_warps=8)}) == 1
+    pair = Config({"BLOCK": 64}, num_warps=8, num_ctas=2)
+    assert (pair.num_ctas, config.num_ctas) == (2, 1)
+    assert str(pair) == "BLOCK=64, num_warps=8, num_ctas=2"
+    assert config != pair
     assert config != Config({"BLOCK": 64})
     assert config != "BLOCK=64, num_warps=8"
     with pytest.raises(AttributeError, match="no attribute 'BLOCK'"):
