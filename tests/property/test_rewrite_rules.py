@@ -17,6 +17,7 @@ from blocklang.ir.evaluate import evaluate_function
 from blocklang.ir.ops.elementwise import Maximum, Minimum
 from blocklang.ir.parser import parse
 from blocklang.ir.passes.canonicalize import CANONICALIZATIONS, Canonicalize
+from blocklang.ir.passes.expand_descriptors import ExpandDescriptors
 from blocklang.ir.passes.inline import Inline
 from blocklang.ir.passes.manager import Pass
 from blocklang.ir.passes.strength_reduction import StrengthReduction
@@ -94,7 +95,8 @@ def test_each_pass_keeps_meaning_and_locations(one: Pass) -> None:
             assert_same(results(module, seed), expected, with_signs)
         except AssertionError as problem:
             raise AssertionError(f"seed {seed}:\n{text}\n{module}") from problem
-    assert changed or isinstance(one, Inline)
+    # Random functions call nothing and have no descriptors.
+    assert changed or isinstance(one, Inline | ExpandDescriptors)
 
 
 def test_passes_after_each_other() -> None:
