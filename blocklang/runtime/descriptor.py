@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -57,30 +58,38 @@ class TensorDescriptor:
         shape = _integers("shape", self.shape)
         strides = _integers("strides", self.strides)
         block = _integers("block_shape", self.block_shape)
-        if not 1 <= len(block) <= MAX_RANK or not len(shape) == len(strides) == len(block):
-            raise DescriptorError(
-                f"a tensor descriptor has shape {list(shape)}, strides {list(strides)} and block "
-                f"shape {list(block)}",
-                f"give each an entry for each dimension, 1 to {MAX_RANK} of them",
-            )
-        if strides[-1] != 1:
-            raise DescriptorError(
-                f"the last stride of a tensor descriptor is {strides[-1]}",
-                "it must be 1: transpose the array, or make a contiguous copy",
-            )
-        if min(shape) < 0 or max(shape) >= 2**31:
-            raise DescriptorError(
-                f"a tensor descriptor has the shape {list(shape)}", "sizes are from 0 to 2147483647"
-            )
-        for size in block:
-            if size <= 0 or size & (size - 1):
-                raise DescriptorError(
-                    f"{list(block)} is no block shape: {size} is no power of two",
-                    "use powers of two; what lies outside the tensor is padded",
-                )
+        _check_numbers(shape, strides, block)
         if self.padding not in PADDINGS:
             raise DescriptorError(f"{self.padding!r} is no padding", "it is 'zero' or 'nan'")
         return shape, strides, block
+
+
+@lru_cache(maxsize=4096)
+def _check_numbers(
+    shape: tuple[int, ...], strides: tuple[int, ...], block: tuple[int, ...]
+) -> None:
+    """Raise DescriptorError where they are wrong; what was right once is not looked at again."""
+    if not 1 <= len(block) <= MAX_RANK or not len(shape) == len(strides) == len(block):
+        raise DescriptorError(
+            f"a tensor descriptor has shape {list(shape)}, strides {list(strides)} and block "
+            f"shape {list(block)}",
+            f"give each an entry for each dimension, 1 to {MAX_RANK} of them",
+        )
+    if strides[-1] != 1:
+        raise DescriptorError(
+            f"the last stride of a tensor descriptor is {strides[-1]}",
+            "it must be 1: transpose the array, or make a contiguous copy",
+        )
+    if min(shape) < 0 or max(shape) >= 2**31:
+        raise DescriptorError(
+            f"a tensor descriptor has the shape {list(shape)}", "sizes are from 0 to 2147483647"
+        )
+    for size in block:
+        if size <= 0 or size & (size - 1):
+            raise DescriptorError(
+                f"{list(block)} is no block shape: {size} is no power of two",
+                "use powers of two; what lies outside the tensor is padded",
+            )
 
 
 def element_strides(array: Any) -> tuple[int, ...]:

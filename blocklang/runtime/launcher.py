@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from types import MethodType
 from typing import Any, Protocol
 
-from blocklang.runtime import cuda, fast, submit
+from blocklang.runtime import cuda, fast, flat, submit
 from blocklang.runtime.arrays import HOST, Argument, classify
 from blocklang.runtime.descriptor import TensorDescriptor
 from blocklang.runtime.errors import (
@@ -87,6 +87,7 @@ class Launcher:
         self._lock = threading.Lock()
         self._compiling: dict[Hashable, threading.Lock] = {}
         self._fast = fast.FastPath(self.parameters, len(self.options))
+        self._flat = flat.FlatPaths(self.parameters, len(self.options))
         self._namespace: dict[str, Any] = {}
         self.run = self._generate()
 
@@ -146,7 +147,28 @@ def {mark}launch({", ".join(signature)}):
         return run
 
     def _launch(self, key: bytes, grid: Any, stream: Any, values: tuple[Any, ...]) -> Any:
-        """The general path; `key` is that of the fast path, empty where it understood nothing."""
+        """What the fast path does not know; `key` is its key, empty where it understood nothing.
+
+        With descriptors, which it never understands, the fast path is tried with their parts.
+        """
+        path, parts = self._flat.prepare(values) or (self._fast, values)
+        if parts is not values:
+            outcome = path.launch(grid, stream, *parts)
+            if outcome.__class__ is not bytes:
+                return outcome
+            key = outcome
+        kernel, arguments, maps = self._launch_generally(grid, stream, values)
+        if maps is not None:
+            path.learn(key, kernel, arguments, parts, maps)
+        return kernel
+
+    def _launch_generally(
+        self, grid: Any, stream: Any, values: tuple[Any, ...]
+    ) -> tuple[CompiledKernel, Sequence[Argument | None], Sequence[Any] | None]:
+        """The general path: the kernel, the parts of its arguments, and the tensor maps.
+
+        None for maps where the fast path has nothing to learn: on the CPU, or if none were made.
+        """
         sizes = self._grid_sizes(grid)
         given, facts = self._look_at(values)
         device = self._place(given)
@@ -165,19 +187,16 @@ def {mark}launch({", ".join(signature)}):
         if device == HOST:
             if not empty:
                 kernel.launch_host(sizes, ctypes.addressof(slots))
-            return kernel
+            return kernel, arguments, None
         submit.check_grid(sizes, self.name, kernel.num_ctas)
         with cuda.activated(device) as context:
             handle = submit.choose_stream(stream, device, _arrays_in(values))
             submit.wait_for_producers(arguments, handle)
-            maps: Sequence[Any] = ()
+            maps: Sequence[Any] | None = None if kernel.tensor_maps else ()
             if not empty:
                 maps = self._tensor_maps(kernel, arguments, owners)
                 submit.submit(self.name, kernel, sizes, handle, slots, context, maps)
-        has_all_maps = bool(maps) or not kernel.tensor_maps
-        if has_all_maps and len(arguments) == len(given):
-            self._fast.learn(key, kernel, arguments, values, maps)
-        return kernel
+        return kernel, arguments, maps
 
     def _tensor_maps(
         self, kernel: CompiledKernel, arguments: Sequence[Argument | None], owners: Sequence[int]

@@ -9,7 +9,7 @@ Both are remembered, by the values of the arguments and by what was encoded.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -91,15 +91,12 @@ class _Recipe:
         self.arguments = set().union(*map(arguments_of, expressions))
         # The tensor has the name of the argument that points to it.
         self.named = min(arguments_of(recipe["pointer"]), default=None)
+        self._measured = sorted(set().union(*map(arguments_of, expressions[1:])))
+        self._measures: tuple[Numbers, tuple[Numbers, Numbers]] | None = None
 
     def encode(self, arguments: Sequence[Any], names: Sequence[str], kernel: str) -> Any:
-        def numbers(functions: Sequence[Callable[[Sequence[int]], int]]) -> Numbers:
-            return tuple(function(arguments) for function in functions)
-
         try:
-            return encode(
-                self.pointer(arguments), numbers(self.shape), numbers(self.strides), *self.fixed
-            )
+            return encode(self.pointer(arguments), *self._measure(arguments), *self.fixed)
         except TensorMapError as error:
             tensor = "a tensor" if self.named is None else repr(names[self.named])
             raise TensorMapError(
@@ -107,6 +104,17 @@ class _Recipe:
                 f"{error.message}",
                 error.help,
             ) from None
+
+    def _measure(self, arguments: Sequence[Any]) -> tuple[Numbers, Numbers]:
+        """Shape and strides; the last are kept, for launches that differ in the pointer only."""
+        key = tuple(arguments[index] for index in self._measured)
+        last = self._measures
+        if last is not None and last[0] == key:
+            return last[1]
+        shape = tuple(function(arguments) for function in self.shape)
+        measures = shape, tuple(function(arguments) for function in self.strides)
+        self._measures = key, measures
+        return measures
 
 
 @lru_cache(maxsize=4096)

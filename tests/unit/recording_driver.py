@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import llvmlite.binding as llvm
+import pytest
 
-from blocklang.runtime import arrays, cuda, fast, native
+from blocklang.runtime import arrays, cuda, fast, native, tensor_map
 from blocklang.runtime.launcher import Launcher
 from blocklang.runtime.module import Function, FunctionResources
 from blocklang.runtime.specialise import Parameter
@@ -169,6 +170,43 @@ def recording_driver(monkeypatch):
     fast._environment.cache_clear()
     yield made
     fast._environment.cache_clear()
+
+
+class Encoder:
+    """The driver's function that encodes tensor maps; it numbers those that it makes."""
+
+    def __init__(self):
+        self.calls = []
+        self.kept = []
+
+    def __call__(self, *arguments):
+        self.calls.append([self.plain(each) for each in arguments])
+        memory = (ctypes.c_uint64 * 16)(*[len(self.calls)] * 16)
+        self.kept.append(memory)
+        return 0, self
+
+    def getPtr(self):
+        return ctypes.addressof(self.kept[-1])
+
+    @staticmethod
+    def plain(value):
+        if isinstance(value, list):
+            return [int(each) for each in value]
+        return getattr(value, "name", value)
+
+
+@contextmanager
+def encoding_driver(monkeypatch):
+    """`recording_driver` with an `Encoder`, and the real enumerations of cuda-python."""
+    real = pytest.importorskip("cuda.bindings.driver")
+    with recording_driver(monkeypatch) as made:
+        for name in dir(real):
+            if name.startswith("CUtensorMap") or name in ("cuuint64_t", "cuuint32_t"):
+                setattr(made, name, getattr(real, name))
+        made.cuTensorMapEncodeTiled = Encoder()
+        tensor_map.encode.cache_clear()
+        yield made
+        tensor_map.encode.cache_clear()
 
 
 RUNTIME_TYPES = {"array": "ptr", "integer": None, "float": None, "boolean": "i1"}
