@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -193,6 +194,21 @@ def test_maps_die_with_their_entries(driver: Any, monkeypatch: pytest.MonkeyPatc
         first, second = list(driver.slots)[2:4]
         assert (first, second) == (2 * i + 1, 2 * i + 2)
         assert len(launcher._fast._cache) <= 10
+
+
+@natively
+def test_entries_keep_their_maps_alive(driver: Any) -> None:
+    """Whatever the other caches have forgotten."""
+    launcher, _ = make("x", "n", slow_path=with_maps)
+    kernel = launch_until_native(driver, lambda: launcher[(1,)](FakeTensor(4096), 3))
+    maps = list(map(weakref.ref, kernel.tensor_maps.encode([4096, 3], ["x", "n"], "sample")))
+    kernel.tensor_maps._made.clear()
+    tensor_map.encode.cache_clear()
+    gc.collect()
+    assert all(each() is not None for each in maps)
+    launcher._fast._cache.clear()
+    gc.collect()
+    assert all(each() is None for each in maps)
 
 
 @natively
@@ -404,12 +420,16 @@ def test_wrong_descriptors_are_explained(driver: Any) -> None:
 def test_a_constant_descriptor_stays_one(driver: Any) -> None:
     """As a compile-time value it is an object like others."""
     launcher, seen = make("x", Parameter("D", constexpr=True))
-    constant = matrix(8192)
-    launch_until_native(driver, lambda: launcher[(1,)](FakeTensor(), constant))
+    base = FakeTensor(8192)
+    constant, other = (TensorDescriptor(base, [3, 8], [8, 1], [2, 8]) for _ in range(2))
+    for each in (constant, other):
+        launch_until_native(driver, lambda each=each: launcher[(1,)](FakeTensor(), each))
     general = driver.general
-    launcher[(1,)](FakeTensor(), constant)
+    for each in (constant, other):
+        kernel = launcher[(1,)](FakeTensor(), each)
+        assert kernel.specialisation.arguments[1].value is each
     assert driver.general == general
-    assert seen[0].arguments[1].value is constant
+    assert len(seen) == 2
 
 
 @natively
