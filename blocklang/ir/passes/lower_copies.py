@@ -32,8 +32,8 @@ from blocklang.ir.ops.asynchronous import (
 from blocklang.ir.ops.shared import Barrier, SharedAlloc, SharedStore
 from blocklang.ir.types import BlockType, MBarriersType, i32
 
-from .manager import Pass
 from ._rings import Fill, Place, Ring, Step, Threading, advance, find_fills
+from .manager import Pass
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ from blocklang.ir.ops.program import is_constant
 from blocklang.ir.types import BlockType, PendingType, SharedType, i32
 
 from ._delay_waits import delay_waits
-from .manager import Pass
 from ._pending import (
     compute_here,
     finish_at_once,
@@ -44,6 +43,7 @@ from ._pending import (
 )
 from ._rings import extend_yield
 from ._rotate_dots import rotation
+from .manager import Pass
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,9 @@ from blocklang.ir.ops.shape import ConvertLayout
 from blocklang.ir.ops.shared import SharedAlloc
 from blocklang.ir.types import BlockType, MBarriersType, SharedType, i32
 
+from ._rings import Fill, Place, Ring, Step, Threading, advance, find_fills
 from .dce import Needed, keep_only
 from .manager import Pass
-from ._rings import Fill, Place, Ring, Step, Threading, advance, find_fills
 
 _GROUP = 4
 _PRODUCER_REGISTERS = 24
