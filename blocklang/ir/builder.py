@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from .core import Block, Operation, Value
+from .core import Argument, Block, Operation, Result, Value
 from .exact import convert
 from .location import SYNTHETIC, Location
 from .ops.program import Constant, Splat
@@ -35,6 +35,16 @@ class Builder:
         """Insert before `op`, with its location."""
         assert op.parent is not None
         return cls(op.parent, op.parent.ops.index(op), op.loc)
+
+    @classmethod
+    def behind(cls, value: Value) -> Builder:
+        """Insert behind the definition of `value`, with its location."""
+        if isinstance(value, Argument):
+            return cls(value.block, 0, value.location)
+        assert isinstance(value, Result)
+        assert value.op.parent is not None
+        block = value.op.parent
+        return cls(block, block.ops.index(value.op) + 1, value.location)
 
     def insert(self, op: AnyOp) -> AnyOp:
         """Put `op` at the insertion point and step behind it."""

@@ -168,6 +168,14 @@ class Operation:
         self.erase()
 
     @property
+    def holders(self) -> Iterator[Operation]:
+        """The ops around this one, innermost first."""
+        op = self.parent_op
+        while op is not None:
+            yield op
+            op = op.parent_op
+
+    @property
     def parent_op(self) -> Operation | None:
         """The op whose region holds this one; None at the top of a function."""
         return self.parent.region.op if self.parent is not None and self.parent.region else None

@@ -8,7 +8,7 @@ rounding, which is cheaper here and at least as exact. Sums in f16 are made in f
 from __future__ import annotations
 
 from blocklang.ir.builder import Builder
-from blocklang.ir.core import Module, Result, Value
+from blocklang.ir.core import Module, Value
 from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import Add, And, Bitcast, Cast, Compare, Select
 from blocklang.ir.types import DType, element_type, f16, f32, u32, with_element
@@ -42,19 +42,11 @@ class _Converter:
     def _factor(self, value: Value, kind: DType, rounds: bool, op: Dot) -> Value:
         key = value, kind, rounds
         if key not in self._made:
-            builder = _behind(value, op)
+            builder = Builder.behind(value)
+            builder.loc = op.loc
             wide = _cast(builder, value, kind)
             self._made[key] = _round_to_tf32(builder, wide) if rounds else wide
         return self._made[key]
-
-
-def _behind(value: Value, op: Dot) -> Builder:
-    """Inserts where `value` has just been defined."""
-    if not isinstance(value, Result):
-        return Builder(value.block, 0, op.loc)  # type: ignore[attr-defined]
-    block = value.op.parent
-    assert block is not None
-    return Builder(block, block.ops.index(value.op) + 1, op.loc)
 
 
 def _cast(builder: Builder, value: Value, kind: DType) -> Value:

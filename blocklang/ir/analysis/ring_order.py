@@ -136,11 +136,7 @@ class Expressions:
 
 def _depth(op: Operation) -> int:
     """How many loops are around an op."""
-    count, outer = 0, op.parent_op
-    while outer is not None:
-        count += isinstance(outer, For)
-        outer = outer.parent_op
-    return count
+    return sum(isinstance(holder, For) for holder in op.holders)
 
 
 # ---------------------------------------------------------------- trees

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Block, Operation, Result, Value
-from blocklang.ir.ops.asynchronous import MBarrierArrive, MBarrierWait, SharedSlot, SharedView
+from blocklang.ir.ops.asynchronous import MBarrierArrive, MBarrierWait
 from blocklang.ir.ops.control import For, While
 from blocklang.ir.ops.dot import Dot
 from blocklang.ir.types import BlockType
 
-from ._pending import finish_at_once, is_kept, start, wait
+from ._pending import finish_at_once, is_kept, slot_of, start, wait
 
 
 def delay_waits(block: Block) -> None:
@@ -61,7 +61,7 @@ class _Delay:
             return
         pending = start(Builder.before(dot), dot, dot.acc)
         blocks = [v for v in operands if isinstance(v.type, BlockType)]
-        slots = {slot.index for v in buffers if (slot := _slot(v)) is not None}
+        slots = {slot.index for v in buffers if (slot := slot_of(v)) is not None}
         self.running.append(_Product(pending, dot.results[0], blocks, slots))
 
     def delay(self, op: MBarrierArrive) -> None:
@@ -99,11 +99,3 @@ class _Delay:
         for product in done:
             for arrival in product.arrivals:
                 behind.insert(arrival)
-
-
-def _slot(buffer: Value) -> SharedSlot | None:
-    """The slot that a buffer is a view of."""
-    while isinstance(buffer, Result) and isinstance(buffer.op, SharedView):
-        buffer = buffer.op.buffer
-    found = buffer.owner
-    return found if isinstance(found, SharedSlot) else None

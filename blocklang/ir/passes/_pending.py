@@ -53,12 +53,24 @@ def finish_at_once(op: Dot) -> None:
     op.replace_with(wait(builder, [pending], 0, ready=True))
 
 
+def unviewed(buffer: Value) -> Value:
+    """The buffer or slot that `buffer` is a view of; itself if it is none."""
+    while isinstance(buffer, Result) and isinstance(buffer.op, SharedView):
+        buffer = buffer.op.buffer
+    return buffer
+
+
+def slot_of(buffer: Value) -> SharedSlot | None:
+    """The slot that a buffer is, or is a view of."""
+    found = unviewed(buffer).owner
+    return found if isinstance(found, SharedSlot) else None
+
+
 def is_kept(value: Value, body: Block) -> bool:
     """Whether what an operand reads stays as it is until it is given back: a slot of a ring, or
     something from outside the loop.
     """
-    while isinstance(value, Result) and isinstance(value.op, SharedView):
-        value = value.op.buffer
+    value = unviewed(value)
     if not isinstance(value, Result):
         return False
     return isinstance(value.op, SharedSlot) or value.op.parent is not body
@@ -68,11 +80,10 @@ def has_next_slot(value: Value) -> bool:
     """Whether what an operand reads may be kept while the next is waited for: the only slot of a
     ring may not.
     """
-    while isinstance(value, Result) and isinstance(value.op, SharedView):
-        value = value.op.buffer
-    if not isinstance(value, Result) or not isinstance(value.op, SharedSlot):
+    slot = slot_of(value)
+    if slot is None:
         return True
-    kind = value.op.buffer.type
+    kind = slot.buffer.type
     return isinstance(kind, SharedType) and kind.depth > 1
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Block, Operation, Value
 from blocklang.ir.op import Op
-from blocklang.ir.ops.asynchronous import LoadShared, SharedView
+from blocklang.ir.ops.asynchronous import LoadShared, MBarrierExpect, SharedView, TmaLoad
 from blocklang.ir.ops.control import For, If, Yield
 from blocklang.ir.ops.elementwise import Add, Compare, Select, Xor
 from blocklang.ir.types import SharedType, i32
@@ -135,6 +135,20 @@ def _encloses(outer: Block, inner: Block | None) -> bool:
         holder = inner.region.op if inner.region is not None else None
         inner = holder.parent if holder is not None else None
     return inner is outer
+
+
+def copy(builder: Builder, fill: Fill, place: Place, buffers: Iterable[Value]) -> None:
+    """Announce a fill's bytes, and start its copies into `buffers`, each taken when needed."""
+    ring = fill.ring
+    assert ring.full is not None
+    builder.insert(MBarrierExpect(ring.full, place.index, bytes=ring.bytes, loc=builder.loc))
+    for load, buffer in zip(fill.loads, buffers, strict=True):
+        builder.insert(
+            TmaLoad(
+                load.map, load.indices, buffer=buffer, barriers=ring.full, index=place.index,
+                everywhere=ring.everywhere, loc=load.loc,
+            )
+        )  # fmt: skip
 
 
 def advance(builder: Builder, place: Place, depth: int) -> Place:

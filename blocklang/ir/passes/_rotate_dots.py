@@ -41,9 +41,11 @@ from ._pending import (
     has_next_slot,
     is_kept,
     needed_by_stores,
+    slot_of,
     start,
     wait,
 )
+from ._rings import holder_in
 
 _MOST_REGISTERS = 255
 _SHARE = 0.75
@@ -66,22 +68,17 @@ def rotation(loop: For, dots: list[Dot]) -> Rotation | None:
     if any(_reaches(a, b, body) for a in late for b in late):
         return None
     # What both stages read stays while the next one is waited for.
-    both = set(_slots(early)) & set(_slots(late))
-    if not all(has_next_slot(slot) for slot in both):
+    both = _slots(early) & _slots(late)
+    if not all(has_next_slot(slot.result) for slot in both):
         return None
     found = Rotation(loop, early, late)
     return found if found.is_possible() else None
 
 
-def _slots(dots: list[Dot]) -> list[Value]:
+def _slots(dots: list[Dot]) -> set[SharedSlot]:
     """The slots that products read."""
-    found: list[Value] = []
-    for value in (v for dot in dots for v in (dot.a, dot.b)):
-        while isinstance(value, Result) and isinstance(value.op, SharedView):
-            value = value.op.buffer
-        if isinstance(value, Result) and isinstance(value.op, SharedSlot):
-            found.append(value)
-    return found
+    found = (slot_of(value) for dot in dots for value in (dot.a, dot.b))
+    return {slot for slot in found if slot is not None}
 
 
 def _reaches(source: Dot, target: Dot, body: Block) -> bool:
@@ -146,10 +143,6 @@ class Rotation:
         # What passes through shared memory could be loaded before the wait for its last reader.
         if any(isinstance(op, ConvertLayout) for op in self.overwriting()):
             return False
-        # A slot of both stages is still held when the next one is waited for.
-        shared = self.slots(self.early) & self.slots(self.late)
-        if any(slot.buffer.type.depth == 1 for slot in shared):  # type: ignore[union-attr]
-            return False
         self.divide()
         if any(not isinstance(op, Op) or op not in self.stage1 for op in self.late):
             return False
@@ -179,17 +172,13 @@ class Rotation:
 
     def available(self) -> int:
         """The registers that a thread can have."""
-        outer = self.loop.parent_op
-        while outer is not None and not isinstance(outer, WarpSpecialize):
-            outer = outer.parent_op
-        return (outer.consumer_registers if outer is not None else 0) or _MOST_REGISTERS
+        splits = (op for op in self.loop.holders if isinstance(op, WarpSpecialize))
+        given = next((split.consumer_registers for split in splits), 0)
+        return given or _MOST_REGISTERS
 
     def holder(self, op: Operation) -> Operation:
         """The op of the body that is `op` or holds it."""
-        while op.parent is not self.body:
-            assert op.parent_op is not None
-            op = op.parent_op
-        return op
+        return holder_in(self.body, op)
 
     def divide(self) -> None:
         """Stage 1: the late products, the slots that only they read, and the arithmetic that only

@@ -347,7 +347,7 @@ class _Assignment:
         kind = replace(value.type, layout=layout)
         made: Value
         if value in self.decided and not (is_factor and self.is_from_memory(value)):
-            builder = _behind(value)
+            builder = Builder.behind(value)
             made = builder.insert(
                 ConvertLayout(value, loc=value.location, result_types=[kind])
             ).result
@@ -388,12 +388,3 @@ class _Assignment:
 def _leaving(terminator: Operation) -> tuple[Value, ...]:
     """What a region hands on."""
     return terminator.operands[1 if isinstance(terminator, Condition) else 0 :]
-
-
-def _behind(value: Value) -> Builder:
-    if isinstance(value, Result):
-        assert value.op.parent is not None
-        block = value.op.parent
-        return Builder(block, block.ops.index(value.op) + 1, value.location)
-    assert isinstance(value, Argument)
-    return Builder(value.block, 0, value.location)

@@ -96,11 +96,7 @@ def cheapest_vector(accesses: Sequence[tuple[int, int, int]]) -> int:
 
 def _loop_depth(op: MemoryAccess) -> int:
     """How many loops the access stands in."""
-    depth, holder = 0, op.parent_op
-    while holder is not None:
-        depth += isinstance(holder, For | While)
-        holder = holder.parent_op
-    return depth
+    return sum(isinstance(holder, For | While) for holder in op.holders)
 
 
 def _shape(op: MemoryAccess) -> tuple[int, ...]:

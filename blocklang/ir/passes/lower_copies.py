@@ -21,9 +21,7 @@ from blocklang.ir.ops.asynchronous import (
     FenceAsync,
     LoadShared,
     MBarrierAlloc,
-    MBarrierExpect,
     MBarrierWait,
-    TmaLoad,
     TmaStore,
     TmaStoreWait,
     ToShared,
@@ -32,7 +30,7 @@ from blocklang.ir.ops.asynchronous import (
 from blocklang.ir.ops.shared import Barrier, SharedAlloc, SharedStore
 from blocklang.ir.types import BlockType, MBarriersType, i32
 
-from ._rings import Fill, Place, Ring, Step, Threading, advance, find_fills
+from ._rings import Fill, Place, Ring, Step, Threading, advance, copy, find_fills
 from .manager import Pass
 
 
@@ -76,9 +74,7 @@ def _others(op: TmaStore) -> int:
 
     Only where all stores of the kernel stand in one block is the order known to be always the same.
     """
-    top: Operation = op
-    while top.parent_op is not None:
-        top = top.parent_op
+    *_, top = op, *op.holders
     assert top.parent is not None
     assert op.parent is not None
     everywhere = [each for each in top.parent.walk() if isinstance(each, TmaStore)]
@@ -125,14 +121,7 @@ def _fill(fill: Fill) -> Step:
         assert ring.full is not None
         builder = Builder.before(fill.loads[-1])
         builder.loc = fill.loads[0].loc
-        builder.insert(MBarrierExpect(ring.full, place.index, bytes=ring.bytes, loc=builder.loc))
-        for load, buffer in zip(fill.loads, ring.buffers, strict=True):
-            builder.insert(
-                TmaLoad(
-                    load.map, load.indices, buffer=buffer, barriers=ring.full, index=place.index,
-                    loc=load.loc,
-                )
-            )  # fmt: skip
+        copy(builder, fill, place, ring.buffers)
         builder.insert(MBarrierWait(ring.full, place.index, place.phase, loc=builder.loc))
         for load, buffer in zip(fill.loads, ring.buffers, strict=True):
             load.results[0].replace_all_uses_with(buffer)

@@ -75,11 +75,11 @@ class _Mapping:
     def run(self) -> None:
         self.num_warps = int(self.function.attributes["num_warps"])
         self.axes: AxisAnalysis = analyze_axes(self.function)
-        self.loads: dict[tuple[DescriptorLoad, int], Value] = {}
+        self.loads: dict[DescriptorLoad, Value] = {}
         for op in list(self.function.walk()):
             if isinstance(op, Dot) and self.is_possible(op):
                 self.map(op)
-        for load, _ in self.loads:
+        for load in self.loads:
             _erase_unused(load)
         for op in list(self.function.walk()):
             if isinstance(op, DescriptorStore | DescriptorReduce):
@@ -110,10 +110,10 @@ class _Mapping:
         width = min(256, max(columns // warps[1], 8))
         layout: LinearLayout = wgmma_accumulator((rows, columns), warps, width)
         any_major = _block(op.a).element.bits == 16
-        b = self.in_shared(op.b, 1, (lambda major: any_major or major == 0), 0)
+        b = self.in_shared(op.b, lambda major: any_major or major == 0, 0)
         a: Value | None = self.copied(op.a, lambda major: any_major or major == 1)
         if a is None and _is_loaded(op.a):
-            a = self.in_shared(op.a, 0, lambda major: any_major or major == 1, 1)
+            a = self.in_shared(op.a, lambda major: any_major or major == 1, 1)
         builder = Builder.before(op)
         sums = self.sums_apart(op)
         acc = builder.constant(0.0, _block(op.acc)) if sums else op.acc
@@ -135,9 +135,7 @@ class _Mapping:
             return False
         return 0 < op.max_imprecise < _ANY_NUMBER
 
-    def in_shared(
-        self, value: Value, index: int, is_legal: Callable[[int], bool], major: int
-    ) -> Value:
+    def in_shared(self, value: Value, is_legal: Callable[[int], bool], major: int) -> Value:
         """An operand in shared memory: copied there, or stored with axis `major` fastest; one of
         16-bit elements, of which either may be, as it was loaded.
         """
@@ -150,7 +148,7 @@ class _Mapping:
             major = self.loaded_along(value, major)
         order = (major, 1 - major)
         layout = _tile(block.shape, order, block.element.bits)
-        builder = _behind(value)
+        builder = Builder.behind(value)
         kind = SharedType(block.shape, block.element, layout)
         return builder.insert(ToShared(value, loc=builder.loc, result_types=[kind])).result
 
@@ -195,7 +193,7 @@ class _Mapping:
             return None
         found = self.load(value.op, tensor, kinds[0])
         for view, kind in zip(reversed(views), kinds[1:], strict=True):
-            builder = _behind(found)
+            builder = Builder.behind(found)
             found = builder.insert(SharedView(found, loc=view.loc, result_types=[kind])).result
         return found
 
@@ -206,7 +204,7 @@ class _Mapping:
         made = op.descriptor.owner
         if not isinstance(made, MakeTensorDescriptor):
             return None
-        if isinstance(op, DescriptorLoad) and _is_in_while(op):
+        if isinstance(op, DescriptorLoad) and any(isinstance(o, While) for o in op.holders):
             return None  # no ring can be carried through one
         if any(host_expression(v) is None for v in made.operands):
             return None
@@ -232,21 +230,20 @@ class _Mapping:
         return _Tensor(made, axes, box, swizzle) if width <= _MAX_BOX else None
 
     def load(self, op: DescriptorLoad, tensor: _Tensor, kind: SharedType) -> Value:
-        key = op, 0
-        if key not in self.loads:
+        if op not in self.loads:
             made = LoadShared(
                 self.map_of(tensor), tuple(op.indices[i] for i in tensor.axes),
                 loc=op.loc, result_types=[kind],
             )  # fmt: skip
-            self.loads[key] = Builder.before(op).insert(made).result
+            self.loads[op] = Builder.before(op).insert(made).result
             made.result.name = op.results[0].name
-        return self.loads[key]
+        return self.loads[op]
 
     def map_of(self, tensor: _Tensor) -> Value:
         """The tensor map, made where the kernel starts."""
         made = tensor.descriptor
-        _hoist(made, self.function)
-        builder = _behind(made.result)
+        _hoist(made.result, self.function)
+        builder = Builder.behind(made.result)
         return builder.insert(
             TensorMap(
                 made.result, axes=tensor.axes, box=tensor.box, swizzle=tensor.swizzle, loc=made.loc
@@ -333,13 +330,6 @@ def _is_matrix(kind: SharedType) -> bool:
     )
 
 
-def _is_in_while(op: Operation) -> bool:
-    outer = op.parent_op
-    while outer is not None and not isinstance(outer, While):
-        outer = outer.parent_op
-    return outer is not None
-
-
 def _erase_unused(op: Op) -> None:
     """Erase an op whose result only its views used, and these for nothing."""
     for user in op.results[0].users:
@@ -349,29 +339,12 @@ def _erase_unused(op: Op) -> None:
         op.erase()
 
 
-def _behind(value: Value) -> Builder:
-    if isinstance(value, Result):
-        assert value.op.parent is not None
-        block = value.op.parent
-        return Builder(block, block.ops.index(value.op) + 1, value.op.loc)
-    return Builder(value.owner, 0, value.location)  # type: ignore[arg-type]
-
-
-def _hoist(op: MakeTensorDescriptor, function: Function) -> None:
-    """Move a descriptor, and what it is made of, to the start of the kernel."""
-    if op.parent is function.block:
-        return
-    for value in op.operands:
-        _hoist_value(value, function)
-    op.detach()
-    function.block.insert(_first_free(op, function), op)
-
-
-def _hoist_value(value: Value, function: Function) -> None:
+def _hoist(value: Value, function: Function) -> None:
+    """Move what defines a value, and what that is made of, to the start of the kernel."""
     if not isinstance(value, Result) or value.op.parent is function.block:
         return
     for inner in value.op.operands:
-        _hoist_value(inner, function)
+        _hoist(inner, function)
     op = value.op
     op.detach()
     function.block.insert(_first_free(op, function), op)

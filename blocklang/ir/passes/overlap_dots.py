@@ -62,12 +62,13 @@ class OverlapDots(Pass):
             elif dots and (found := rotation(loop, dots)) is not None:
                 found.run()
         dots = [op for op in module.walk() if isinstance(op, Dot) and op.instruction == "wgmma"]
+        if not self.early:
+            for dot in dots:
+                finish_at_once(dot)
+            return
         for block in dict.fromkeys(dot.parent for dot in dots):
             assert block is not None
-            if self.early:
-                delay_waits(block)
-        for dot in dots if not self.early else []:
-            finish_at_once(dot)
+            delay_waits(block)
 
 
 # ---------------------------------------------------------------- accumulation
@@ -137,7 +138,7 @@ class _Accumulation:
             assert isinstance(argument.type, BlockType)
             kind = PendingType(argument.type)
             value = initial[position]
-            empty = is_constant(value, 0.0) or is_constant(value, 0)
+            empty = is_constant(value, 0)
             if empty:
                 self.starts_empty.add(argument)
             begin = WgmmaBegin(None if empty else value, loc=old.loc, result_types=[kind])

@@ -46,7 +46,7 @@ from blocklang.ir.ops.shape import ConvertLayout
 from blocklang.ir.ops.shared import SharedAlloc
 from blocklang.ir.types import BlockType, MBarriersType, SharedType, i32
 
-from ._rings import Fill, Place, Ring, Step, Threading, advance, find_fills
+from ._rings import Fill, Place, Ring, Step, Threading, advance, copy, find_fills
 from .dce import Needed, keep_only
 from .manager import Pass
 
@@ -83,13 +83,7 @@ def _is_wanted(function: Function, loads: list[LoadShared]) -> bool:
 
 def _loops_around(op: Operation) -> list[For]:
     """The loops around an op, innermost first."""
-    found: list[For] = []
-    outer = op.parent_op
-    while outer is not None:
-        if isinstance(outer, For):
-            found.append(outer)
-        outer = outer.parent_op
-    return found
+    return [outer for outer in op.holders if isinstance(outer, For)]
 
 
 def _is_possible(function: Function, loads: list[LoadShared]) -> bool:
@@ -118,6 +112,7 @@ class _Split:
 
     def run(self) -> None:
         self.num_warps = int(self.function.attributes["num_warps"])
+        self.num_ctas = int(self.function.attributes.get("num_ctas", 1))
         fills = find_fills(self.loads, self.depth, self.is_common)
         rings = list(dict.fromkeys(fill.ring for fill in fills))
         self.deepen(fills)
@@ -153,17 +148,15 @@ class _Split:
         """Whether all blocks of threads of a cluster copy the same, and there are rows enough for
         each of them to copy a share.
         """
-        count = int(self.function.attributes.get("num_ctas", 1))
         old = load.map.owner
         assert isinstance(old, TensorMap)
-        if count == 1 or len(old.box) < 2 or old.box[-2] < 8 * count:
+        if self.num_ctas == 1 or len(old.box) < 2 or old.box[-2] < 8 * self.num_ctas:
             return False
         needed = Needed(self.function, lambda op: op is load)
         return not any(isinstance(op, ClusterRank) for op in needed.ops)
 
     def share(self, fills: list[Fill]) -> None:
         """Let each block of threads of a cluster copy a share of what is the same for all."""
-        self.num_ctas = int(self.function.attributes.get("num_ctas", 1))
         for ring in dict.fromkeys(fill.ring for fill in fills):
             loads = [load for fill in fills if fill.ring is ring for load in fill.loads]
             if all(self.is_common(load) for load in loads):
@@ -230,8 +223,7 @@ class _Split:
         if groups == 1:
             return 0, 0
         at_launch = _REGISTERS // (32 * (self.num_warps + _GROUP)) // 8 * 8
-        count = int(self.function.attributes.get("num_ctas", 1))
-        own = _PRODUCER_REGISTERS if count == 1 else _CLUSTER_PRODUCER_REGISTERS
+        own = _PRODUCER_REGISTERS if self.num_ctas == 1 else _CLUSTER_PRODUCER_REGISTERS
         rest = (at_launch * (groups + 1) - own) // groups // 8 * 8
         return own, min(rest, _MOST_REGISTERS)
 
@@ -344,18 +336,13 @@ def _fill(fill: Fill) -> Step:
     def step(op: Operation, place: Place) -> Place:
         ring, builder = fill.ring, Builder.before(op)
         builder.loc = fill.loads[0].loc
-        assert ring.full is not None
         assert ring.empty is not None
         builder.insert(MBarrierWait(ring.empty, place.index, place.phase, loc=builder.loc))
-        builder.insert(MBarrierExpect(ring.full, place.index, bytes=ring.bytes, loc=builder.loc))
-        for load, buffer in zip(fill.loads, ring.buffers, strict=True):
-            slot = builder.insert(SharedSlot(buffer, place.index, loc=load.loc)).result
-            builder.insert(
-                TmaLoad(
-                    load.map, load.indices, buffer=slot, barriers=ring.full, index=place.index,
-                    everywhere=ring.everywhere, loc=load.loc,
-                )
-            )  # fmt: skip
+        slots = (
+            builder.insert(SharedSlot(buffer, place.index, loc=load.loc)).result
+            for load, buffer in zip(fill.loads, ring.buffers, strict=True)
+        )
+        copy(builder, fill, place, slots)
         return advance(builder, place, ring.depth)
 
     return step
