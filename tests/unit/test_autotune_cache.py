@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -39,8 +40,10 @@ def own_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def measured(tmp_path):
+def measured(tmp_path, monkeypatch):
     """A function that tunes as a new process would, and says whether anything was measured."""
+    # Python takes old bytecode for a file of the same size that was written in the same second.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def measured(
         source=SOURCE, configs=None, key=("n",), n=100, x=None, more=(48,), options=None, **settings
