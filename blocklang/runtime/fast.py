@@ -7,14 +7,15 @@ launches never reach the native cache, so that each is explained anew.
 
 from __future__ import annotations
 
-import functools
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from blocklang.runtime import cuda, native
 from blocklang.runtime.arrays import Argument
 from blocklang.runtime.memory import DeviceArray
+from blocklang.runtime.once import Once
 from blocklang.runtime.specialise import Parameter
 from blocklang.runtime.submit import GpuKernel
 
@@ -85,7 +86,9 @@ class FastPath:
             return
         environment.refresh()
         if self.launch is _nothing_known:
-            self.launch = native.make_launch(environment.fields, self._cache, self._masks)
+            self.launch = native.make_launch(
+                environment.fields, self._cache, self._masks, environment
+            )
 
     def _remember(
         self,
@@ -139,10 +142,16 @@ class _Environment:
         self.fields.get_device, self.fields.data_ptr, self.fields.dtype = map(id, names)
         self._names = names
         self._seen: list[Any] = []
+        self._lock = threading.RLock()
         self.refresh()
 
     def refresh(self) -> None:
         """Look again at which array libraries are loaded, for their types and streams."""
+        # What was found before a library was loaded must not replace what was found after.
+        with self._lock:
+            self._refresh()
+
+    def _refresh(self) -> None:
         types: list[type] = [DeviceArray]
         torch: Any = sys.modules.get("torch")
         if hasattr(torch, "Tensor") and hasattr(torch, "nn"):
@@ -154,11 +163,12 @@ class _Environment:
             return
         # What has been read once stays alive: another thread may be in a launch.
         self._seen.append((types, getter))
+        # The stream first, since a launch of the new types must find it.
+        self.fields.stream_getter = id(getter) if getter is not None else None
         for position, kind in enumerate(types):
             self.fields.array_types[position] = id(kind)
-        self.fields.stream_getter = id(getter) if getter is not None else None
 
 
-@functools.cache
+@Once
 def _environment() -> _Environment | None:
     return _Environment() if native.available() else None

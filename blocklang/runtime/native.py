@@ -4,8 +4,9 @@
 as bytes, finds the compiled kernel in a dict, packs the parameters on the C stack and calls
 cuLaunchKernel without the interpreter lock. It returns the kernel if it was launched, the key if
 no kernel is known for it, and b"" for anything unusual: other types than the few it knows, an
-argument out of range, another current context, any exception, a refused launch. It never raises
-and never explains: the caller repeats an unusual launch on the general path, which does both.
+argument out of range, another current context, any exception, a refused launch. It raises nothing
+but interrupts (KeyboardInterrupt and the like), and never explains: the caller repeats an unusual
+launch on the general path, which does both.
 
 Keys are finer than specialisations: dtypes, strings and other objects count by identity, so that
 an entry must keep alive the objects whose addresses are in its key. A kernel with tensor maps has
@@ -17,13 +18,13 @@ for correct launches; `available` says where it can be used.
 from __future__ import annotations
 
 import ctypes
-import functools
 import platform
 import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from blocklang.runtime.once import Once
 from blocklang.runtime.submit import GpuKernel
 
 MAX_ARGUMENTS = 128
@@ -113,7 +114,8 @@ def make_entry(
         parameter.argument, parameter.conversion = argument, conversion
     addresses = (ctypes.c_void_p * len(maps))(*map(ctypes.addressof, maps))
     record.maps = ctypes.addressof(addresses)
-    return kernel, ctypes.addressof(record), (record, addresses, maps, kept)
+    # With the function goes the machine code, whatever becomes of the kernel.
+    return kernel, ctypes.addressof(record), (record, function, addresses, maps, kept)
 
 
 def make_guard(kernel: GpuKernel, arguments: Sequence[int], kept: Any) -> Entry:
@@ -155,19 +157,21 @@ def available() -> bool:
 
 
 def make_launch(
-    environment: Environment, cache: dict[bytes, Entry], masks: Sequence[int]
+    environment: Environment, cache: dict[bytes, Entry], masks: Sequence[int], kept: Any = None
 ) -> Callable[..., Any]:
     """A native `launch(grid, stream, *arguments)` for a kernel with one mask for each argument.
 
-    It reads `cache` at every launch; entries may come and go at any time.
+    It reads `cache` at every launch; entries may come and go at any time. `kept` owns what
+    `environment` has the addresses of.
     """
     compiled = _compiled()
     assert compiled is not None
     _, method = compiled
     state = _State(ctypes.addressof(environment), id(cache), len(masks))
     state.masks[: len(masks)] = list(masks)
-    # The function object keeps this tuple alive, and the tuple everything that the stub reads.
-    owned = (ctypes.addressof(state), state, environment, cache)
+    # The function object keeps this tuple alive, and the tuple everything that the stub reads, as
+    # well as the stub itself.
+    owned = (ctypes.addressof(state), state, environment, cache, kept, compiled)
     new_function = ctypes.pythonapi.PyCFunction_NewEx
     new_function.restype = ctypes.py_object
     new_function.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
@@ -187,7 +191,7 @@ class _MethodDefinition(ctypes.Structure):
 _METH_FASTCALL = 0x80
 
 
-@functools.cache
+@Once
 def _compiled() -> tuple[Any, _MethodDefinition] | None:
     """The engine that owns the machine code, and the method definition; None without llvmlite."""
     try:

@@ -2,7 +2,8 @@
 
 The IR calls CPython's C API as a C extension would; `native.py` says what `launch` does and
 declares the structures that it reads. Every function here but `launch` returns true for success,
-and false for anything unusual, perhaps with a Python exception set, which `launch` clears.
+and false for anything unusual, perhaps with a Python exception set. `launch` clears it if it is an
+`Exception`; others, such as KeyboardInterrupt, come from outside, and are raised.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+from blocklang.codegen.llvm import lock
+
 _OBJECTS = {
     "int": int,
     "float": float,
@@ -19,11 +22,20 @@ _OBJECTS = {
     "tuple": tuple,
     "True": True,
     "None": None,
+    "Exception": Exception,
 }
 
 
 def compile_stub(max_arguments: int, max_array_types: int) -> tuple[Any, int]:
-    """Compile `launch`: the engine that owns the machine code, and the function's address."""
+    """Compile `launch`: the engine that owns the machine code, and the function's address.
+
+    The address is valid as long as the engine lives.
+    """
+    with lock:
+        return _compile(max_arguments, max_array_types)
+
+
+def _compile(max_arguments: int, max_array_types: int) -> tuple[Any, int]:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     text = _STUB.replace("MAX_ARGUMENTS", str(max_arguments))
@@ -58,6 +70,7 @@ _STUB = """
 @tuple = external global i8
 @True = external global i8
 @None = external global i8
+@Exception = external global i8
 declare ptr @PyLong_AsVoidPtr(ptr)
 declare i64 @PyLong_AsLongLongAndOverflow(ptr, ptr)
 declare i64 @PyLong_AsUnsignedLongLong(ptr)
@@ -74,6 +87,7 @@ declare ptr @PyEval_SaveThread()
 declare void @PyEval_RestoreThread(ptr)
 declare void @PyErr_Clear()
 declare ptr @PyErr_Occurred()
+declare i32 @PyErr_ExceptionMatches(ptr)
 declare void @Py_IncRef(ptr)
 declare void @Py_DecRef(ptr)
 
@@ -298,6 +312,9 @@ current:
 ask:
   %arguments = alloca ptr
   %ordinal = call ptr @PyLong_FromLongLong(i64 %device)
+  %no_memory = icmp eq ptr %ordinal, null
+  br i1 %no_memory, label %unusual, label %call
+call:
   store ptr %ordinal, ptr %arguments
   %result = call ptr @PyObject_Vectorcall(ptr %getter, ptr %arguments, i64 1, ptr null)
   call void @Py_DecRef(ptr %ordinal)
@@ -563,7 +580,19 @@ drop:
   call void @Py_DecRef(ptr %held)
   br label %unusual
 unusual:
+  %error = call ptr @PyErr_Occurred()
+  %no_error = icmp eq ptr %error, null
+  br i1 %no_error, label %return, label %judge
+judge:
+  %matches = call i32 @PyErr_ExceptionMatches(ptr @Exception)
+  %interrupted = icmp eq i32 %matches, 0
+  br i1 %interrupted, label %raise, label %clear
+raise:
+  ret ptr null
+clear:
   call void @PyErr_Clear()
+  br label %return
+return:
   %nothing_known = call ptr @PyBytes_FromStringAndSize(ptr null, i64 0)
   ret ptr %nothing_known
 }

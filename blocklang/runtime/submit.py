@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import threading
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
@@ -44,6 +45,8 @@ _STRUCT_FORMATS: Final = {
 
 _FILLERS: Final = {code: f"{_SLOT - struct.calcsize(code)}x" for code in "?bhiqBHIQfd"}
 _NARROW_FLOATS: Final = ("f16", "bf16")
+
+_loading = threading.RLock()
 
 
 class GpuKernel(Protocol):
@@ -135,17 +138,21 @@ def submit(
     start = ctypes.addressof(slots)
     places = [start + _SLOT * i for i in range(count)] + [ctypes.addressof(m) for m in maps]
     pointers = (ctypes.c_void_p * max(len(places), 1))(*places)
-    function = kernel.function
+    # A kernel is loaded when it is first asked for its function, and unloaded with this object: two
+    # threads must not both load it, of which one would go with its launch hardly begun.
+    with _loading:
+        function = kernel.function
     if context != function.context:
         with cuda.pushed(function.context):
-            _launch(name, kernel, grid, stream, ctypes.addressof(pointers))
+            _launch(name, kernel, function, grid, stream, ctypes.addressof(pointers))
     else:
-        _launch(name, kernel, grid, stream, ctypes.addressof(pointers))
+        _launch(name, kernel, function, grid, stream, ctypes.addressof(pointers))
 
 
-def _launch(name: str, kernel: GpuKernel, grid: Grid, stream: int, pointers: int) -> None:
+def _launch(
+    name: str, kernel: GpuKernel, function: Function, grid: Grid, stream: int, pointers: int
+) -> None:
     shape = (grid[0] * kernel.num_ctas, *grid[1:], kernel.threads, 1, 1)
-    function = kernel.function
     (status,) = cuda.driver().cuLaunchKernel(
         function.handle, *shape, function.shared_bytes, stream, pointers, 0
     )

@@ -140,6 +140,8 @@ def encode(
     steps = [strides[axis] * element.bytes for axis in reversed(axes)][1:]
     if 0 in sizes:
         pointer, sizes, steps = _nothing(padding), [1] * len(axes), [16] * (len(axes) - 1)
+    # One dimension has no stride, but the driver refuses a null pointer, which an empty list is.
+    steps = steps or [16]
     made = cuda.call(
         "cuTensorMapEncodeTiled",
         _enumerator("CUtensorMapDataType", f"DATA_TYPE_{_ELEMENTS.get(element.name, 'UINT8')}"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +67,26 @@ def test_reset_to_zero() -> None:
     x = device_array(np.full(1000, 5, np.float32))
     slow_and_fast(reset_to_zero=["x"])[programs](x, 1000)
     np.testing.assert_array_equal(x.to_host(), 1)
+
+
+def test_a_process_that_begins_with_tuning() -> None:
+    """The threads that compile configurations are the first to launch anything in it."""
+    program = """
+from tests.gpu.test_autotune_gpu import device_array, np, programs, slow_and_fast
+x = device_array(np.full(1000, 5, np.float32))
+kernel = slow_and_fast(reset_to_zero=["x"])
+kernel[programs](x, 1000)
+print(len(kernel.trials), x.to_host().sum())
+"""
+    run = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", program],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["3", "1000.0"]
 
 
 def test_launches_after_tuning_take_the_native_path() -> None:

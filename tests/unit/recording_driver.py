@@ -173,7 +173,10 @@ def recording_driver(monkeypatch):
 
 
 class Encoder:
-    """The driver's function that encodes tensor maps; it numbers those that it makes."""
+    """The driver's function that encodes tensor maps; it numbers those that it makes.
+
+    It refuses what the driver refuses.
+    """
 
     def __init__(self):
         self.calls = []
@@ -181,12 +184,39 @@ class Encoder:
 
     def __call__(self, *arguments):
         self.calls.append([self.plain(each) for each in arguments])
+        if not self.accepts(*self.calls[-1]):
+            return Status(1), None
         memory = (ctypes.c_uint64 * 16)(*[len(self.calls)] * 16)
         self.kept.append(memory)
         return 0, self
 
     def getPtr(self):
         return ctypes.addressof(self.kept[-1])
+
+    @staticmethod
+    def accepts(
+        kind, rank, address, sizes, strides, box, steps, interleave, swizzle, promotion, outside
+    ):
+        """What the documentation of cuTensorMapEncodeTiled asks for where nothing is interleaved.
+
+        It does not say that there must be strides for one dimension, too, but the driver wants a
+        pointer that is not null, and cuda-python makes one of a list that is not empty.
+        """
+        kind, swizzle = kind.rpartition("_")[2], swizzle.rpartition("_")[2]
+        inner = box[0] * int("".join(filter(str.isdigit, kind))) // 8
+        return (
+            1 <= rank <= 5
+            and address % 16 == 0
+            and len(sizes) == len(box) == len(steps) == rank
+            and len(strides) == max(rank - 1, 1)
+            and all(1 <= size <= 2**32 for size in sizes)
+            and all(stride % 16 == 0 and stride < 2**40 for stride in strides)
+            and all(1 <= size <= 256 for size in box)
+            and all(1 <= step <= 8 for step in steps)
+            and inner % 16 == 0
+            and (swizzle == "NONE" or inner <= int(swizzle.removesuffix("B")))
+            and (outside.endswith("NONE") or "FLOAT" in kind)
+        )
 
     @staticmethod
     def plain(value):

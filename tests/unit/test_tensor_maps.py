@@ -11,7 +11,7 @@ from blocklang.ir.analysis.host import arguments_of, host_expression, host_funct
 from blocklang.ir.parser import parse
 from blocklang.ir.types import bf16, f8e4m3, f32
 from blocklang.runtime import tensor_map
-from blocklang.runtime.errors import TensorMapError
+from blocklang.runtime.errors import CudaError, TensorMapError
 
 from .recording_driver import encoding_driver
 
@@ -106,13 +106,29 @@ def test_encoding(driver: Any) -> None:
 
 def test_axes_in_another_order(driver: Any) -> None:
     """The map's axes go from slowest to fastest, whichever axes of the tensor they are."""
-    tensor_map.encode(4096, (64, 8, 48), (1, 4096, 64), f32, (1, 2, 0), (1, 16, 32), 64, "nan")
+    tensor_map.encode(4096, (64, 8, 48), (1, 4096, 64), f32, (1, 2, 0), (1, 16, 16), 64, "nan")
     (call,) = driver.cuTensorMapEncodeTiled.calls
-    assert call[3:6] == [[64, 48, 8], [256, 16384], [32, 16, 1]]
+    assert call[3:6] == [[64, 48, 8], [256, 16384], [16, 16, 1]]
     assert call[8].endswith("SWIZZLE_64B")
     assert call[10].endswith("NAN_REQUEST_ZERO_FMA")
     tensor_map.encode(4096, (64,), (1,), f8e4m3, (0,), (64,), 0, "zero")
     assert driver.cuTensorMapEncodeTiled.calls[1][0].endswith("UINT8")
+
+
+def test_one_dimension_has_a_stride_for_the_driver(driver: Any) -> None:
+    """It refuses the null pointer that cuda-python makes of an empty list."""
+    tensor_map.encode(4096, (17,), (1,), f32, (0,), (4,), 0, "zero")
+    driver.cuMemAlloc = lambda size: (0, 65536)
+    driver.cuMemsetD8 = lambda *arguments: (0,)
+    tensor_map.encode(4096, (0,), (1,), f32, (0,), (4,), 0, "zero")
+    calls = driver.cuTensorMapEncodeTiled.calls
+    assert [call[3:6] for call in calls] == [[[17], [16], [4]], [[1], [16], [4]]]
+
+
+def test_what_the_driver_refuses_is_an_error(driver: Any) -> None:
+    """Here a box whose rows are no multiple of 16 bytes, which the compiler never makes."""
+    with pytest.raises(CudaError, match="cuTensorMapEncodeTiled failed"):
+        tensor_map.encode(4096, (17,), (1,), f32, (0,), (3,), 0, "zero")
 
 
 def test_an_empty_tensor_has_memory_of_its_own(driver: Any) -> None:
