@@ -160,8 +160,10 @@ class ExpressionBuilder:
             return token
         normal = unicodedata.normalize("NFKC", token)
         if not normal.isidentifier():
+            # Where each character may stand in a name, it is the first that may not begin one.
             wrong = next(
-                c for c in token if not ("a" + unicodedata.normalize("NFKC", c)).isidentifier()
+                (c for c in token if not ("a" + unicodedata.normalize("NFKC", c)).isidentifier()),
+                token[0],
             )
             raise UnexpectedCharacter(
                 locate(token),
