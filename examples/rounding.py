@@ -92,11 +92,14 @@ def _multiply(a: Rounded, b: Rounded) -> Rounded:
 
 
 def _matrix_product(a: Rounded, b: Rounded) -> Rounded:
-    # Each product is exact or rounded as part of its addition: the rule of sums.
-    sizes = np.abs(a.value), np.abs(b.value)
-    carried = sizes[0] @ b.error + a.error @ sizes[1] + a.error @ b.error
-    own = DEVIATIONS * np.sqrt(a.shape[-1]) * UNIT * (sizes[0] @ sizes[1])
-    return Rounded(a.value @ b.value, carried + own + TINY)
+    # Each product is exact or rounded as part of its addition: the rule of sums. What that adds is
+    # proportional to the products' sizes, like what the errors of `a` do: one product has both.
+    own = DEVIATIONS * np.sqrt(a.shape[-1]) * UNIT
+    size = np.abs(a.value)
+    error = (own * size + a.error) @ np.abs(b.value)
+    if b.error.any():
+        error += (size + a.error) @ b.error
+    return Rounded(a.value @ b.value, error + TINY)
 
 
 def _divide(a: Rounded, b: Rounded) -> Rounded:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
+
+# Workers of pytest-xdist share the cores: if NumPy used all of them for each product in each
+# worker, threads would spend their time waiting for each other. Read when NumPy is loaded.
+if "PYTEST_XDIST_WORKER" in os.environ and "numpy" not in sys.modules:
+    for name in ("OPENBLAS", "MKL", "OMP"):
+        os.environ.setdefault(f"{name}_NUM_THREADS", "1")
 
 # Tests verify the IR after every pass, which users need not wait for.
 os.environ.setdefault("BLOCKLANG_CHECK", "1")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import ml_dtypes
@@ -18,7 +18,8 @@ import numpy as np
 
 import blocklang
 import blocklang.language as bl
-from tests.ptx_machine import Machine, round_tf32
+from tests.ptx_machine import round_tf32
+from tests.ptx_warpgroups import Machine
 
 # dtype -> NumPy's, the language's of sum and result, their spelling, tolerance
 KINDS: dict[str, tuple[Any, Any, str, float]] = {
@@ -188,6 +189,12 @@ def random_matrix(rng: Any, shape: Sequence[int], kind: str) -> np.ndarray:
     return rng.standard_normal(shape).astype(dtype)
 
 
+def stage_bytes(kind: str, blocks: tuple[int, int, int]) -> int:
+    """The shared memory that both factors take in each stage."""
+    bm, bn, bk = blocks
+    return (bm + bn) * bk * np.dtype(KINDS[kind][0]).itemsize
+
+
 @dataclass(frozen=True)
 class Gemm:
     """One product with `gemm`: sizes, blocks, and how the operands lie in memory."""
@@ -201,7 +208,6 @@ class Gemm:
     precision: str = "tf32"
     imprecise: int | None = None
     seed: int = 0
-    made: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @cached_property
     def operands(self) -> tuple[np.ndarray, np.ndarray]:
@@ -211,6 +217,11 @@ class Gemm:
         a, b = random_matrix(rng, (m, k), self.kind), random_matrix(rng, (k, n), self.kind)
         a = np.asfortranarray(a) if self.transposed[0] else a
         return a, np.asfortranarray(b) if self.transposed[1] else b
+
+    def within(self, shared_bytes: int) -> Gemm:
+        """The problem with no more stages than fit into so much shared memory."""
+        most = shared_bytes // stage_bytes(self.kind, self.blocks)
+        return replace(self, stages=min(self.stages, most))
 
     def run(self, target: str) -> Run:
         """The problem, compiled for a target."""
@@ -244,13 +255,21 @@ class Gemm:
 
     def check(self, run: Run, has_tensor_cores: bool = True) -> None:
         """The result is right, and no element outside of it has been written."""
-        a, b = self.operands
-        if self.kind == "fp32" and self.precision == "tf32" and has_tensor_cores:
-            a, b = round_tf32(np.ascontiguousarray(a)), round_tf32(np.ascontiguousarray(b))
-        is_integer = a.dtype.kind in "iu"
-        wide = np.int64 if is_integer else np.float64
-        expected = a.astype(wide) @ b.astype(wide)
-        found = run.arguments["c"].astype(wide)
-        scale = 1 if is_integer else np.abs(a.astype(wide)) @ np.abs(b.astype(wide)) + 1e-30
+        is_tf32 = self.kind == "fp32" and self.precision == "tf32" and has_tensor_cores
+        expected, scale = exact(self, is_tf32)
+        found = run.arguments["c"].astype(np.float64)
         worst = float(np.max(np.abs(found - expected) / scale))
         assert worst <= KINDS[self.kind][3], f"{self}: {worst}"
+
+
+@lru_cache(maxsize=2)
+def exact(problem: Gemm, is_tf32: bool) -> tuple[Any, Any]:
+    """The result in float64, and what errors are relative to. Sums of 8-bit integers are exact in
+    float64, too, where products take a small part of the time.
+    """
+    a, b = problem.operands
+    if is_tf32:
+        a, b = round_tf32(np.ascontiguousarray(a)), round_tf32(np.ascontiguousarray(b))
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    scale = 1 if KINDS[problem.kind][3] == 0 else np.abs(a) @ np.abs(b) + 1e-30
+    return a @ b, scale

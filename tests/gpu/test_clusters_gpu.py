@@ -4,6 +4,9 @@ float64, for whole and partial tiles, with what is written once beside a product
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -38,6 +41,14 @@ def _clusters() -> None:
         pytest.skip("these are for GPUs with clusters and warpgroups")
 
 
+@functools.cache
+def product(shape: tuple[int, int, int], dtype: Any) -> tuple[Any, Any, Any]:
+    """a, the transposed b and the exact product: once a process, and nobody writes to them."""
+    rows, columns, steps = shape
+    a, b = matrix(rows, steps, dtype=dtype), matrix(columns, steps, dtype=dtype, seed=1)
+    return a, b, gemm.product(Rounded(a), Rounded(b), dtype)
+
+
 @SHAPES
 @TILES
 @pytest.mark.parametrize("num_stages", [2, 3])
@@ -45,8 +56,8 @@ def test_products(
     shape: tuple[int, int, int], m: int, n: int, num_ctas: int, num_stages: int
 ) -> None:
     """One tile for each program: the grid counts programs, along two axes."""
-    rows, columns, steps = shape
-    a, b = matrix(rows, steps, dtype=np.float16), matrix(columns, steps, dtype=np.float16, seed=1)
+    rows, columns, _ = shape
+    a, b, exact = product(shape, np.float16)
     c = device_array(np.full((rows, columns), 7, np.float16))
     grid = (blocklang.cdiv(rows, m), blocklang.cdiv(columns, n))
     there = device_array(a), device_array(np.ascontiguousarray(b.T)), c
@@ -55,7 +66,7 @@ def test_products(
             *there, *shape, M=m, N=n, K=64, num_warps=8, num_ctas=num_ctas, num_stages=num_stages
         )
     assert kernel.num_ctas == num_ctas
-    close(c.to_host(), gemm.product(Rounded(a), Rounded(b), np.float16))
+    close(c.to_host(), exact)
 
 
 @SHAPES
@@ -66,8 +77,8 @@ def test_persistent_products(
     shape: tuple[int, int, int], m: int, n: int, num_ctas: int, transposed: bool, programs: int
 ) -> None:
     """Programs that take one tile after the other: rings go on from tile to tile."""
-    rows, columns, steps = shape
-    a, b = matrix(rows, steps, dtype=BF16), matrix(columns, steps, dtype=BF16, seed=1)
+    rows, columns, _ = shape
+    a, b, exact = product(shape, BF16)
     given_b = b if transposed else np.ascontiguousarray(b.T)
     c = device_array(np.full((rows, columns), 7, BF16))
     tile = {"BLOCK_M": m, "BLOCK_N": n, "BLOCK_K": 64, "GROUP": 8}
@@ -77,7 +88,7 @@ def test_persistent_products(
         TRANSPOSED=transposed, **tile, num_warps=8, num_ctas=num_ctas, num_stages=2,
     )  # fmt: skip
     assert kernel.num_ctas == num_ctas
-    close(c.to_host(), gemm.product(Rounded(a), Rounded(b), BF16))
+    close(c.to_host(), exact)
 
 
 @pytest.mark.parametrize("causal", [False, True])

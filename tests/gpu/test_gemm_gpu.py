@@ -1,9 +1,12 @@
 """The matrix products of examples/ on a real GPU: every kernel, dtype and end against float64, for
 shapes that the accelerators move and for odd ones, in many configurations.
+
+Matrices and exact results are made once a process; nobody writes to them.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import ml_dtypes
@@ -33,10 +36,21 @@ def tile(dtype: Any, m: int = 64, n: int = 128, line: int = 128) -> dict[str, in
     return {"BLOCK_M": m, "BLOCK_N": n, "BLOCK_K": line // np.dtype(dtype).itemsize, "GROUP": 8}
 
 
-def operands(shape: tuple[int, int, int], dtype: Any) -> tuple[Any, Any]:
-    """a and the transposed b, on the host."""
-    m, n, k = shape
-    return matrix(m, k, dtype=dtype), matrix(n, k, dtype=dtype, seed=1)
+@functools.cache
+def operands(shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
+    """a and the transposed b, on the host; behind a batch, m, n and k."""
+    *batch, m, n, k = shape
+    return matrix(*batch, m, k, dtype=dtype), matrix(*batch, n, k, dtype=dtype, seed=1)
+
+
+@functools.cache
+def exact(shape: tuple[int, ...], dtype: Any) -> Any:
+    """a @ b.T, with bounds but for integers, which are exact as float64, too."""
+    a, b = operands(shape, dtype)
+    if dtype == np.int8:
+        found = a.astype(np.float64) @ b.swapaxes(-1, -2).astype(np.float64)
+        return found.astype(np.int32)
+    return gemm.product(Rounded(a), Rounded(b), dtype)
 
 
 def result(shape: tuple[int, ...], dtype: Any) -> Any:
@@ -45,14 +59,12 @@ def result(shape: tuple[int, ...], dtype: Any) -> Any:
     return device_array(np.full(shape, 7, kind))
 
 
-def right(c: Any, a: Any, b: Any, dtype: Any) -> None:
+def right(c: Any, shape: tuple[int, ...], dtype: Any) -> None:
     """Hold an array on the GPU to be a @ b.T."""
-    found = c.to_host()
     if dtype == np.int8:
-        expected = a.astype(np.int32) @ b.swapaxes(-1, -2).astype(np.int32)
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(c.to_host(), exact(shape, dtype))
     else:
-        close(found, gemm.product(Rounded(a), Rounded(b), dtype))
+        close(c.to_host(), exact(shape, dtype))
 
 
 @DTYPES
@@ -67,7 +79,7 @@ def test_persistent(shape: Any, dtype: Any, transposed: bool, programs: int) -> 
     grid = (min(programs, count),)
     arguments = (device_array(a), device_array(given), c, *shape)
     gemm.gemm[grid](*arguments, TRANSPOSED=transposed, **tile(dtype))
-    right(c, a, b, dtype)
+    right(c, shape, dtype)
 
 
 @DTYPES
@@ -78,7 +90,7 @@ def test_pointers(shape: Any, dtype: Any, transposed: bool) -> None:
     c = result(shape[:2], dtype)
     given = b if transposed else np.ascontiguousarray(b.T)
     gemm.launch_pointers(device_array(a), device_array(given), c, transposed)
-    right(c, a, b, dtype)
+    right(c, shape, dtype)
 
 
 @DTYPES
@@ -87,17 +99,17 @@ def test_descriptors_of_the_host(shape: Any, dtype: Any) -> None:
     a, b = operands(shape, dtype)
     c = result(shape[:2], dtype)
     gemm.launch_described(device_array(a), device_array(b), c)
-    right(c, a, b, dtype)
+    right(c, shape, dtype)
 
 
 @DTYPES
 @SHAPES
 def test_batches(shape: Any, dtype: Any) -> None:
     m, n, k = shape
-    a, b = matrix(3, m, k, dtype=dtype), matrix(3, n, k, dtype=dtype, seed=1)
+    a, b = operands((3, *shape), dtype)
     c = result((3, m, n), dtype)
     gemm.gemm_batched[(5,)](device_array(a), device_array(b), c, 3, m, n, k, **tile(dtype))
-    right(c, a, b, dtype)
+    right(c, (3, *shape), dtype)
 
 
 @DTYPES
@@ -117,7 +129,7 @@ def test_shared_sums(shape: Any, dtype: Any, splits: int, add: bool) -> None:
     if not add:
         c = result((m, n), dtype)
         gemm.add_parts[(blocklang.cdiv(m * n, 1024),)](parts, c, splits, m * n, BLOCK=1024)
-    right(c, a, b, dtype)
+    right(c, shape, dtype)
 
 
 @SHAPES
@@ -137,34 +149,41 @@ def test_ends(shape: Any, activation: str | None) -> None:
         TRANSPOSED=True, ACTIVATION=activation, **tile(BF16),
     )  # fmt: skip
     r = {name: Rounded(array) for name, array in extras.items()}
-    v = gemm.product(Rounded(a), Rounded(b), BF16) * scale
+    v = exact(shape, BF16) * scale
     v = v * r["row_scale"][:, None] * r["column_scale"][None, :] + r["bias"]
     close(c.to_host(), ACTIVATIONS[activation](v) + r["residual"])
 
 
+@pytest.mark.parametrize("part", range(6))
 @pytest.mark.parametrize("transposed", [True, False])
 @pytest.mark.parametrize("itemsize", [1, 2, 4])
-def test_every_configuration(itemsize: int, transposed: bool) -> None:
-    """All that is tried for large matrices, on one that has parts of tiles and several turns."""
+def test_every_configuration(itemsize: int, transposed: bool, part: int) -> None:
+    """All that is tried for large matrices, on one that has parts of tiles and several turns; a
+    part of it in each test, so that processes share the work.
+    """
     dtype = {1: FLOAT8, 2: BF16, 4: np.float32}[itemsize]
     shape = (560, 816, 1040)
     a, b = operands(shape, dtype)
     given = b if transposed else np.ascontiguousarray(b.T)
-    c = result(shape[:2], dtype)
-    arguments = {"a": device_array(a), "b": device_array(given), "c": c}
+    arguments = {"a": device_array(a), "b": device_array(given), "c": result(shape[:2], dtype)}
     arguments |= dict(zip("mnk", shape, strict=True))
     tried = gemm.suitable(gemm.configurations(), arguments)
     assert len(tried) > 15
-    exact = gemm.product(Rounded(a), Rounded(b), dtype)
-    for config in tried:
+    for config in tried[part::6]:
+        arguments["c"] = result(shape[:2], dtype)
         gemm.gemm[(2,)](*arguments.values(), TRANSPOSED=transposed, **config.keywords)
-        close(c.to_host(), exact)
+        right(arguments["c"], shape, dtype)
 
 
 @pytest.mark.parametrize("form", gemm.EXAMPLES)
 def test_programs_check_themselves(form: Any, tmp_path: Any, monkeypatch: Any) -> None:
-    """Tuned, on arrays as the programs have them."""
+    """Tuned, on arrays as the programs have them; among the smallest tiles, since to compile all
+    takes long and `test_every_configuration` does it.
+    """
     monkeypatch.setenv("BLOCKLANG_CACHE_DIR", str(tmp_path))
+    for tuned in (gemm.tuned_gemm, gemm.tuned_fused, gemm.tuned_batched, gemm.tuned_split):
+        smallest = [c for c in tuned.configs if c.kwargs["BLOCK_M"] == c.kwargs["BLOCK_N"] == 64]
+        monkeypatch.setattr(tuned, "configs", smallest)
     example, device = form(), harness.Gpu()
     inputs = example.inputs(matrix(400, 352, dtype=BF16))
     results = example.results(**inputs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -14,21 +13,11 @@ from blocklang.ir.printer import print_module
 from blocklang.runtime import cuda, device_array, module
 from blocklang.runtime.launcher import Launcher
 from blocklang.runtime.specialise import Parameter
-from tests.random_gpu_kernels import Program, program
+from tests.random_gpu_kernels import program
 
 pytestmark = pytest.mark.gpu
 
 SEEDS = range(200)
-
-
-@pytest.fixture(scope="session")
-def compiled() -> dict[int, tuple[Program, dict[str, bytes]]]:
-    """All programs; ptxas runs in parallel."""
-    target = cuda.device(0).target
-    programs = [program(seed) for seed in SEEDS]
-    with ThreadPoolExecutor(8) as pool:
-        files = list(pool.map(lambda made: made.compile(target), programs))
-    return {made.seed: (made, code) for made, code in zip(programs, files, strict=True)}
 
 
 class Kernel:
@@ -52,8 +41,9 @@ class Kernel:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_kernel(seed: int, compiled: dict[int, tuple[Program, dict[str, bytes]]]) -> None:
-    made, files = compiled[seed]
+def test_random_kernel(seed: int) -> None:
+    made = program(seed)
+    files = made.compile(cuda.device(0).target)
     names = [Parameter(name) for name in "xyk"] + [Parameter("n", dtype="i32", specialize=False)]
     launcher = Launcher("random", names, {}, lambda s: Kernel(files, made.num_warps, s))
     arrays = [device_array(array) for array in made.arguments[:3]]
@@ -64,7 +54,6 @@ def test_random_kernel(seed: int, compiled: dict[int, tuple[Program, dict[str, b
         np.testing.assert_array_equal(found.to_host(), expected, text)
 
 
-def test_there_is_an_assembler_or_the_driver(compiled: Any) -> None:
-    assert all(
-        ("cubin" in files) == (pipeline.ptxas() is not None) for _, files in compiled.values()
-    )
+def test_there_is_an_assembler_or_the_driver() -> None:
+    files = program(0).compile(cuda.device(0).target)
+    assert ("cubin" in files) == (pipeline.ptxas() is not None)

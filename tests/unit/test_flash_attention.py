@@ -61,16 +61,44 @@ def given(shape, dtype, causal, backward=False, batch=2):
         inputs[name] = normal(batch, key_heads, keys, size, dtype=dtype, seed=seed)
     if backward:
         wide = {name: x.astype(np.float64) for name, x in inputs.items()}
-        forward = FORMS[False, causal].formula(example, **wide)
-        inputs["o"] = forward["o"].astype(dtype)
-        inputs["lse"] = forward["lse"].astype(np.float32)
+        blind = unseeing(example, inputs)
+        forward = FORMS[False, causal].formula(example, **without(blind, wide))
+        before = [(0, 0), (0, 0), (blind, 0)]
+        inputs["o"] = np.pad(forward["o"], [*before, (0, 0)]).astype(dtype)
+        lse = np.pad(forward["lse"], before, constant_values=-np.inf)
+        inputs["lse"] = lse.astype(np.float32)
         inputs["do"] = normal(batch, heads, rows, size, dtype=dtype, seed=3)
     return example, inputs, example.results(**inputs)
 
 
-def judge(example, inputs, results):
-    """Hold results to what float32 sums and their own dtype allow."""
-    for name, (error, share) in harness.check(example, inputs, results).items():
+def unseeing(example, inputs):
+    """How many queries see no key. They come first."""
+    return max(0, inputs["q"].shape[2] - inputs["k"].shape[2]) if example.causal else 0
+
+
+def without(blind, arrays):
+    """The arrays without the first queries, and what belongs to these."""
+    by_query = ("q", "o", "lse", "do", "dq")
+    return {name: x[:, :, blind:] if name in by_query else x for name, x in arrays.items()}
+
+
+def reference(example, inputs):
+    """The exact results with their tolerances, for the queries that see a key."""
+    given = without(unseeing(example, inputs), inputs)
+    return example.formula(**{name: Rounded(array) for name, array in given.items()})
+
+
+def judge(example, inputs, results, exact=None):
+    """Hold results to what float32 sums and their own dtype allow; to what the examples promise
+    where a query sees nothing, of which the formula knows nothing. `exact`: what `reference`
+    gives, or some of it, for those who have it.
+    """
+    blind = unseeing(example, inputs)
+    for name, nothing in (("o", 0), ("lse", -np.inf), ("dq", 0)):
+        if name in results:
+            np.testing.assert_array_equal(results[name][:, :, :blind].astype(np.float32), nothing)
+    known = SimpleNamespace(formula=lambda: exact or reference(example, inputs))
+    for name, (error, share) in harness.check(known, {}, without(blind, results)).items():
         assert share <= 1, (name, error, share)
 
 
@@ -106,8 +134,6 @@ def test_blocks_and_programs(blocks, programs, causal):
         attention.attention[(programs,)](
             *inputs.values(), *results.values(), *counts, EVEN=even, **options
         )
-        if causal and shape[2] > shape[3]:
-            continue  # queries that see nothing, of which the formula knows nothing
         judge(example, inputs, results)
         example, inputs, results = given(shape, np.float16, causal, backward=True, batch=1)
         q, k, v, o, lse, do = inputs.values()
@@ -375,6 +401,21 @@ def test_bounds_bind():
     example.run(**inputs, **results)
     results["dk"] *= np.float16(1.02)
     assert harness.check(example, inputs, results)["dk"][1] > 1
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_numbers_of_queries_that_see_nothing_are_judged(backward):
+    """Those of the first 30 queries are known, those of the others have bounds."""
+    example, inputs, results = given((2, 1, 70, 40, 16), np.float16, True, backward)
+    example.run(**inputs, **results)
+    judge(example, inputs, results)
+    exact = reference(example, inputs)
+    for name in {"o", "lse", "dq"} & set(results):
+        for query, wrong in itertools.product((0, 29, 30, 69), (np.nan, 0.5)):
+            found = {**results, name: results[name].copy()}
+            found[name][:, 1, query] = wrong
+            with pytest.raises(AssertionError):
+                judge(example, inputs, found, exact)
 
 
 def test_logarithms_have_bounds():

@@ -9,7 +9,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.products import KINDS, Gemm, Run, attention, batched, persistent
+from blocklang import CompileError
+from blocklang.codegen.targets import gpu_target
+from tests.products import KINDS, Gemm, Run, attention, batched, persistent, stage_bytes
 
 TARGETS = ("sm_75", "sm_80", "sm_89", "sm_90")
 
@@ -76,6 +78,17 @@ def test_small_and_odd_blocks(seed: int) -> None:
         seed=seed,
     )
     check(problem, choose.choice(TARGETS))
+
+
+def test_stages_that_fit() -> None:
+    """As many as shared memory has room for, to the byte; the GPU's tests draw no others."""
+    problem = Gemm("fp32", (64, 128, 256), (64, 128, 64), stages=4)
+    with pytest.raises(CompileError, match="needs 196608 bytes of shared memory"):
+        problem.run("sm_80")
+    fitting = problem.within(gpu_target("sm_80").shared_bytes)
+    needed = fitting.run("sm_80").compiled.metadata["shared_bytes"]
+    assert needed == 3 * stage_bytes(problem.kind, problem.blocks) == 147456
+    assert problem.within(10**6) == problem
 
 
 def bfloat16(rng: Any, *shape: int) -> Any:
