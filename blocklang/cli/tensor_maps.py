@@ -22,6 +22,8 @@ def description(number: int, recipe: Mapping[str, Any], members: Sequence[str]) 
     axes = list(reversed(recipe["axes"]))
     sizes = [_text(recipe["shape"][axis], members) for axis in axes]
     steps = [_bytes(recipe["strides"][axis], element.bytes, members) for axis in axes[1:]]
+    # One dimension has no strides, but the driver refuses the null pointer that stands for none.
+    steps = steps or ["16"]
     swizzle = f"{recipe['swizzle']} bytes" if recipe["swizzle"] else "none"
     outside = "NaN" if recipe["padding"] == "nan" else "zero"
     yield f"tensor_maps[{number}] is what cuTensorMapEncodeTiled makes of:"

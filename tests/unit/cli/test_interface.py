@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from blocklang.cli import header, interface, manifest
+from blocklang.cli import header, interface, manifest, tensor_maps
 from blocklang.cli.source import load_kernels
 from blocklang.ir.types import f32
 from tests.unit.cli.support import needs_ptxas
@@ -220,6 +220,14 @@ int main(void) {
     compile_c(*STRICT, str(blc.folder / "main.c"), "-o", str(blc.folder / "main"))
     run = subprocess.run([blc.folder / "main"], capture_output=True, text=True, check=True)
     assert run.stdout == "1"
+
+
+def test_one_dimension_has_a_stride_in_the_header():
+    """A pointer to something: the driver refuses a null pointer, though it reads no stride."""
+    recipe = {**TENSOR_MAP, "axes": [2], "box": [64], "swizzle": 0}
+    lines = list(tensor_maps.description(0, recipe, ["x", "n"]))
+    assert lines[1].endswith(", 1 dimensions")
+    assert lines[3] == "    strides {16}, in bytes"
 
 
 # -- the header ------------------------------------------------------------------------------
