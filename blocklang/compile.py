@@ -30,7 +30,7 @@ from blocklang.codegen.nvptx.schedule import schedule
 from blocklang.codegen.nvptx.tma import described, recipes
 from blocklang.codegen.targets import CpuTarget, GpuTarget, Target, gpu_target
 from blocklang.ir.core import Block, Function, Module, Result, Value
-from blocklang.ir.ops.asynchronous import TmaStore
+from blocklang.ir.ops.asynchronous import TmaSend, TmaStore
 from blocklang.ir.ops.memory import AtomicRMW, Store
 from blocklang.ir.ops.shared import SharedAlloc
 from blocklang.ir.passes.allocate_shared import AllocateShared
@@ -114,6 +114,7 @@ def overlap(target: GpuTarget, disabled: Collection[str] = ()) -> list[Pass]:
     specialize = SpecializeWarps(limit=target.shared_bytes)
     return [
         *([] if specialize.name in disabled else [specialize]),
+        PipelineLoads(limit=target.shared_bytes),  # slots, which products under way may keep
         OverlapDots(OverlapDots.name not in disabled),  # slots of rings stay while products run
         LowerCopies(),  # what still is at once
         Canonicalize(),
@@ -126,7 +127,9 @@ def overlap(target: GpuTarget, disabled: Collection[str] = ()) -> list[Pass]:
 def shared_memory(target: GpuTarget) -> list[Pass]:
     """From layouts to explicit shared memory, allocated and ordered."""
     return [
-        *([PipelineLoads()] if target.capability >= 80 else []),  # slots instead of conversions
+        *(
+            [PipelineLoads()] if target.capability >= 80 and not _has_warpgroups(target) else []
+        ),  # slots instead of conversions
         LowerConversions(target.capability >= STORE_CAPABILITY),  # buffers, stores and loads
         CommonSubexpressionElimination(),
         DeadCodeElimination(),
@@ -307,7 +310,8 @@ def _metadata(module: Module, target: Target) -> dict[str, Any]:
 def written_arguments(function: Function) -> set[Value]:
     """The arguments through which the function may write to memory."""
     pending = [op.pointer for op in function.walk() if isinstance(op, Store | AtomicRMW)]
-    pending += [described(op.map).pointer for op in function.walk() if isinstance(op, TmaStore)]
+    sent = [op for op in function.walk() if isinstance(op, TmaStore | TmaSend)]
+    pending += [described(op.map).pointer for op in sent]
     seen: set[Value] = set()
     while pending:
         value = pending.pop()

@@ -239,7 +239,7 @@ def configurations(ctas=(1,)):
     """
     tiles = (
         (128, 128, 4), (128, 128, 8), (128, 256, 8), (256, 128, 8), (64, 256, 4), (128, 64, 4),
-        (64, 128, 4), (64, 64, 4),
+        (64, 128, 4), (64, 64, 4), (32, 64, 4), (16, 64, 4), (16, 128, 4),
     )  # fmt: skip
     return [
         blocklang.Config(
@@ -281,6 +281,8 @@ def suitable(configs, arguments, **_):
         free = device.shared_bytes_per_block - stored - added
         deepest = min(6, free // ((m + n) * step))
         suits = m * each.num_ctas < max(65, 2 * arguments["m"]) and n < max(65, 2 * arguments["n"])
+        # Only of a flat result are tiles flat.
+        suits = suits and m >= min(64, arguments["m"])
         suits = suits and m * n <= sums * 32 * each.num_warps
         suits = suits and (m * n >= 32768 or tiles({**arguments, **each.kwargs})[0] <= 4096)
         if step in (128, 256) and suits and deepest // 2 < each.num_stages <= deepest:

@@ -6,15 +6,16 @@ are errors too, as is whatever touches the target of a copy before it has been w
 All threads of a program go from instruction to instruction together, each register an array with an
 entry a thread. So barriers are idle, and branches must go the same way for all threads, which the
 kernels of these tests keep to. What is asynchronous happens as late as it may: copies to shared
-memory land at the wait for their group. Shared memory starts as 0xff, and accesses outside the
-arrays are errors. It knows the instructions that the tests need, and raises KeyError for others.
+memory land at the wait for their group, and products of warpgroups (`ptx_warpgroups`) are done at
+that for theirs. Shared memory starts as 0xff, and accesses outside the arrays are errors. It knows
+the instructions that the tests need, and raises KeyError for others.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -64,6 +65,8 @@ class Machine:
         self.shared = np.full(self.shared_bytes, 0xFF, np.uint8)
         self.order = Order(self.shared_bytes)
         self.copies: list[list[tuple[Array, Array, Array]]] = [[]]
+        self.products: list[list[Product]] = [[]]
+        self.results_under_way: set[str] = set()
         position = 0
         while position < len(self.code):
             guard, opcode, operands = self.code[position]
@@ -92,6 +95,7 @@ class Machine:
             packed = self.read(operand, f"u{16 * element.itemsize}")
             return packed.view(element).reshape(self.threads, 2)
         dtype = np.dtype(KINDS[kind])
+        assert operand not in self.results_under_way, f"{operand} is read before it is there"
         if operand in self.registers:
             bits = self.registers[operand]
             if bits.dtype == bool:
@@ -112,6 +116,7 @@ class Machine:
         """Set a register where `mask` holds."""
         if operand == "_":
             return
+        assert operand not in self.results_under_way, f"{operand} is written by a product"
         if value.dtype == bool:
             new = value
         else:
@@ -142,7 +147,8 @@ class Machine:
 
 class Order:
     """Who has touched each byte of shared memory since the last barrier: a thread, NOBODY or
-    SEVERAL; and which bytes copies are under way to.
+    SEVERAL; which bytes copies are under way to, and how many products read each. `hidden` says how
+    far a byte is from being visible to warpgroups: 2 steps, a fence and a barrier, when written.
     """
 
     NOBODY, SEVERAL = -1, -2
@@ -151,11 +157,29 @@ class Order:
         self.writers = np.full(size, self.NOBODY)
         self.readers = np.full(size, self.NOBODY)
         self.pending = np.zeros(size, bool)
+        self.products = np.zeros(size, int)
+        self.hidden = np.zeros(size, int)
+
+    def fence(self) -> None:
+        """What has been written is visible to warpgroups after the next barrier."""
+        self.hidden[(self.hidden == 2) & ~self.pending] = 1
+
+    def start_product(self, at: Array) -> None:
+        """A product begins to read these bytes."""
+        assert not self.pending[at].any(), "a product reads while a copy is under way"
+        assert not self.hidden[at].any(), "a product reads what is not fenced, or no barrier behind"
+        self.products[at] += 1
+
+    def finish_product(self, at: Array) -> None:
+        """A product has read these bytes, which only those know who waited for it."""
+        self.products[at] -= 1
+        self.readers[at] = self.SEVERAL
 
     def barrier(self) -> None:
         """All accesses before are in order with all accesses after."""
         self.writers[:] = self.NOBODY
         self.readers[:] = self.NOBODY
+        self.hidden[self.hidden == 1] = 0
 
     def read(self, at: Array, threads: Array) -> None:
         """Each of `threads` reads the bytes in its row of `at`."""
@@ -171,6 +195,8 @@ class Order:
         """Each of `threads` writes the bytes in its row of `at`."""
         self._check(self.writers, at, threads, "write after write")
         self._check(self.readers, at, threads, "write after read")
+        assert not self.products[at].any(), "write while a product reads"
+        self.hidden[at] = 2
         self.writers[at] = threads[:, None]
 
     def _check(self, others: Array, at: Array, threads: Array, what: str) -> None:
@@ -202,6 +228,7 @@ def _parse(ptx: str) -> tuple[list[tuple[str, str, list[str]]], dict[str, int]]:
     labels: dict[str, int] = {}
     for part in text.split(";"):
         part = part.strip()
+        part = part.lstrip("{} \t\n")
         while label := re.match(r"(\$?\w+):\s*", part):
             labels[label[1]] = len(code)
             part = part[label.end() :]
@@ -217,6 +244,16 @@ def _parse(ptx: str) -> tuple[list[tuple[str, str, list[str]]], dict[str, int]]:
 def members(operand: str) -> list[str]:
     """The registers of `{a, b}`, or the only one."""
     return re.findall(r"[\w.%-]+", operand)
+
+
+class Product(NamedTuple):
+    """A product of a warpgroup under way: what it does when it is done, the bytes that it reads,
+    and the registers of its result.
+    """
+
+    finish: Callable[[], None]
+    reads: list[Array]
+    results: list[str]
 
 
 Handler = Callable[[Machine, str, list[str], Array], None]
@@ -239,7 +276,7 @@ ARITHMETIC: dict[str, Callable[..., Array]] = {
     "add": np.add, "sub": np.subtract, "and": np.bitwise_and, "or": np.bitwise_or,
     "xor": np.bitwise_xor, "min": np.fmin, "max": np.fmax, "neg": np.negative,
     "not": np.invert, "abs": np.abs, "ex2": np.exp2, "lg2": np.log2, "div": np.divide,
-    "rcp": np.reciprocal,
+    "rcp": np.reciprocal, "rem": np.fmod,
 }  # fmt: skip
 COMPARISONS = {
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal,
@@ -255,6 +292,8 @@ def _(m: Machine, opcode: str, operands: list[str], mask: Array) -> None:
         m.write(operands[0], {"not": np.logical_not}.get(name, ARITHMETIC[name])(*values), mask)
         return
     values = [m.read(o, kind) for o in operands[1:]]
+    if name == "rem":
+        values[1] = np.where(values[1] == 0, 1, values[1]).astype(values[0].dtype)
     if name == "div" and kind[0] != "f":
         # Towards zero; threads that do not count may divide by anything.
         quotient = values[0].astype(np.float64) / np.where(values[1] == 0, 1, values[1])

@@ -15,7 +15,7 @@ from blocklang import compile as pipeline
 from blocklang.codegen import llvm
 from blocklang.codegen.nvptx import assembler
 from blocklang.codegen.nvptx.kernel import emit_kernel
-from blocklang.codegen.nvptx.wgmma import find_instruction, find_tile
+from blocklang.codegen.nvptx.wgmma import Instruction, find_instruction, find_tile
 from blocklang.codegen.targets import gpu_target
 from blocklang.ir.layout import (
     LinearLayout,
@@ -85,7 +85,9 @@ def test_instruction_of_a_layout(
     shape: tuple[int, int], warps: tuple[int, int], columns: int
 ) -> None:
     layout = wgmma_accumulator(shape, warps, columns)
-    assert find_instruction(layout) == (warps, columns)
+    assert find_instruction(layout) == Instruction(warps, columns, is_swapped=False)
+    swapped = find_instruction(layout.permute((1, 0)))
+    assert swapped == Instruction(warps, columns, is_swapped=True)
 
 
 def test_other_layouts_are_no_accumulators() -> None:

@@ -79,11 +79,12 @@ def test_the_schedule_says_what_runs_beside_the_threads() -> None:
         SIGNATURES[attention], constexprs=sizes, target="sm_90a", num_warps=8, num_stages=2
     )
     text = re.sub(r"\S+overlap_kernels.py:[0-9]+:[0-9]+", "HERE", made.asm["schedule"])
-    assert "consumer: 8 warps, 240 registers a thread\nproducer: one thread of 4 warps, 24" in text
+    assert "consumer: 8 warps, 240 registers a thread\n" in text
+    assert "producer: one thread in each of 3 of 4 warps, 24 registers a thread\n" in text
     for ring, tensor, slots in ((0, "q", "1 slot"), (1, "k", "2 slots"), (2, "v", "2 slots")):
         line = f"ring {ring}: {slots} of 16384 bytes\n  filled with 128x64xf16 of {tensor}, HERE\n"
         assert line + "  read by wgmma, HERE\n" in text
-    assert "sent: 128x64xf16 to o, HERE" in text
+    assert "sent: 128x64xf16 to o, each warpgroup its part, HERE" in text
     early, late = text.splitlines()[-2:]
     where, when = early.removesuffix(", HERE").split(": ")
     assert where == "  128x128x64, left factor in shared memory, of this iteration"

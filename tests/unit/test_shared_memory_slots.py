@@ -142,3 +142,54 @@ def test_what_warpgroups_read_is_fenced_and_kept(before: str, after: str) -> Non
         return
     with pytest.raises(CompileError, match="without a barrier"):
         ProveBarriers()(module)
+
+
+LATE = """
+#block = layout<[32], register=[], lane=[1, 2, 4, 8, 16], warp=[]>
+#buffer = layout<[32], offset=[1, 2, 4, 8, 16]>
+module {stage = "shared"}
+kernel @k(%p: block<32xptr<i32>, #block>, %n: i32) {num_warps = 1, shared_bytes = 512} {
+  %0 = constant {value = 0} : i32
+  %1 = constant {value = 1} : i32
+  %a = shared_alloc {offset = 0} : shared<32xi32, #buffer, 3>
+  %s0 = shared_slot %a, %0 : shared<32xi32, #buffer>
+  async_copy %p, %s0
+  async_commit
+  %s1 = shared_slot %a, %1 : shared<32xi32, #buffer>
+  async_copy %p, %s1
+  async_commit
+  %last, %before = for %0, %n, %1, initial = [%1, %0] : i32, i32
+      body(%i: i32, %s: i32, %previous: i32) {
+    async_wait
+    barrier
+    %t = next_slot %s {depth = 3} : i32
+    %free = shared_slot %a, %t : shared<32xi32, #buffer>
+    async_copy %p, %free
+    async_commit
+    %mine = shared_slot %a, %previous : shared<32xi32, #buffer>
+    %2 = shared_load %mine : block<32xi32, #block>
+    yield values = [%t, %s]
+  }
+  async_wait
+  return
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", ""),
+        # The first iteration does not read the slot before its own.
+        ("initial = [%1, %0]", "initial = [%1, %1]"),
+        # The copy goes to the slot that is read.
+        ("%t = next_slot %s {depth = 3}", "%t = next_slot %s {depth = 3, by = 2}"),
+    ],
+)
+def test_the_slot_of_the_iteration_before_is_known(before: str, after: str) -> None:
+    module = parse(LATE.replace(before, after) if before else LATE)
+    if not before:
+        ProveBarriers()(module)
+        return
+    with pytest.raises(CompileError, match="without a barrier"):
+        ProveBarriers()(module)

@@ -8,7 +8,7 @@ from blocklang.codegen import elementwise  # noqa: F401  (registers lowerings)
 from blocklang.codegen.debug_info import DebugInfo
 from blocklang.codegen.targets import GpuTarget
 from blocklang.ir.core import Argument, Function, Module
-from blocklang.ir.ops.asynchronous import MBarrierAlloc, WarpSpecialize, Wgmma
+from blocklang.ir.ops.asynchronous import MBarrierAlloc, TmaSend, WarpSpecialize, Wgmma
 from blocklang.ir.types import PointerType
 
 from . import (  # noqa: F401  (register lowerings)
@@ -88,7 +88,8 @@ def cluster_size(kernel: Function) -> int:
 
 
 def _needs_warp(kernel: Function) -> bool:
-    return any(isinstance(op, MBarrierAlloc | WarpSpecialize | Wgmma) for op in kernel.walk())
+    kinds = MBarrierAlloc | TmaSend | WarpSpecialize | Wgmma
+    return any(isinstance(op, kinds) for op in kernel.walk())
 
 
 def _bounds(kernel: Function) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from blocklang.codegen.emit import Emitter
 from blocklang.ir.layout import MatrixAccess
+from blocklang.ir.ops.asynchronous import TmaSend
 from blocklang.ir.ops.shared import SharedLoad, SharedStore
 from blocklang.ir.types import BlockType, SharedType
 
@@ -33,7 +34,7 @@ def load_matrices(e: NvptxEmitter, op: SharedLoad, access: MatrixAccess) -> str:
     return packed if wanted == given else e.emit(f"bitcast {given} {packed} to {wanted}")
 
 
-def store_matrices(e: NvptxEmitter, op: SharedStore, access: MatrixAccess) -> None:
+def store_matrices(e: NvptxEmitter, op: SharedStore | TmaSend, access: MatrixAccess) -> None:
     """A block written to shared memory as matrices; no element of it has replicas."""
     block = op.value.type
     assert isinstance(block, BlockType)
@@ -53,7 +54,9 @@ def _form(access: MatrixAccess) -> str:
     return f"m8n8.x{access.count}{'.trans' if access.transposed else ''}.b16"
 
 
-def _rows(e: NvptxEmitter, op: SharedLoad | SharedStore, access: MatrixAccess) -> list[str]:
+def _rows(
+    e: NvptxEmitter, op: SharedLoad | SharedStore | TmaSend, access: MatrixAccess
+) -> list[str]:
     """For each instruction, the address of the row that the thread names."""
     kind = op.buffer.type
     assert isinstance(kind, SharedType)

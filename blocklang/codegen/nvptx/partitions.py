@@ -1,14 +1,15 @@
 """Warps that do different work: a producer's warpgroup behind the program's own warps.
 
 The ordinary warps keep their numbers, so that layouts need not know of the producer. One thread of
-it executes the producer's region; the others leave, and no barrier of all threads may follow.
+it executes the producer's region, or one in each of several warps its part of that; the others
+leave, and no barrier of all threads may follow.
 """
 
 from __future__ import annotations
 
 from blocklang.codegen.lower import lowers
 from blocklang.ir.core import Region
-from blocklang.ir.ops.asynchronous import ClusterRank, WarpSpecialize
+from blocklang.ir.ops.asynchronous import ClusterRank, OneWarp, WarpSpecialize
 
 from .control import emit_ops
 from .emitter import NvptxEmitter
@@ -26,7 +27,8 @@ def _(e: NvptxEmitter, op: WarpSpecialize) -> None:
     e.line(f"br i1 {behind}, label %{producer}, label %{consumer}")
     e.label(producer)
     _set_registers(e, "dec", op.producer_registers)
-    _elect(e, end)
+    if not any(isinstance(inner, OneWarp) for inner in op.producer.block.ops):
+        _elect(e, 0, end)
     _partition(e, "producer", op.producer)
     e.location = op.loc
     e.line(f"br label %{end}")
@@ -54,12 +56,22 @@ def _set_registers(e: NvptxEmitter, direction: str, count: int) -> None:
         e.line(f"call void @llvm.nvvm.setmaxnreg.{direction}.sync.aligned.u32(i32 {count})")
 
 
-def _elect(e: NvptxEmitter, end: str) -> None:
-    """One thread of the first warp goes on, all others to `end`."""
-    first, elected = e.new_label("first"), e.new_label("elected")
-    is_first = e.emit(f"icmp eq i32 %warp, {e.num_warps}")
-    e.line(f"br i1 {is_first}, label %{first}, label %{end}")
-    e.label(first)
+@lowers(OneWarp, on=("nvptx",), feature="has_warpgroups")
+def _(e: NvptxEmitter, op: OneWarp) -> None:
+    end = e.new_label("endwarp")
+    _elect(e, op.warp, end)
+    emit_ops(e, op.body.block)
+    e.location = op.loc
+    e.line(f"br label %{end}")
+    e.label(end)
+
+
+def _elect(e: NvptxEmitter, warp: int, end: str) -> None:
+    """One thread of a warp of the producer goes on, all others to `end`."""
+    mine, elected = e.new_label("mine"), e.new_label("elected")
+    is_mine = e.emit(f"icmp eq i32 %warp, {e.num_warps + warp}")
+    e.line(f"br i1 {is_mine}, label %{mine}, label %{end}")
+    e.label(mine)
     chosen = e.emit("call {i32, i1} @llvm.nvvm.elect.sync(i32 -1)")
     is_chosen = e.emit(f"extractvalue {{i32, i1}} {chosen}, 1")
     e.line(f"br i1 {is_chosen}, label %{elected}, label %{end}")

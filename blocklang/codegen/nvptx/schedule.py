@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from blocklang.ir.core import Argument, Block, Function, Operation, Value
 from blocklang.ir.ops.asynchronous import (
     MBarrierExpect,
+    OneWarp,
     SharedSlot,
     SharedView,
     TmaLoad,
+    TmaSend,
     TmaStore,
     WarpSpecialize,
     Wgmma,
@@ -53,7 +55,9 @@ def _partitions(kernel: Function) -> Iterator[str]:
         return f", {count} registers a thread" if count else ""
 
     yield f"consumer: {warps} warps{registers(split.consumer_registers)}"
-    yield f"producer: one thread of {PRODUCER_WARPS} warps{registers(split.producer_registers)}"
+    threads = sum(isinstance(op, OneWarp) for op in split.producer.block.ops)
+    whose = f"one thread in each of {threads}" if threads else "one thread"
+    yield f"producer: {whose} of {PRODUCER_WARPS} warps{registers(split.producer_registers)}"
 
 
 def _rings(kernel: Function) -> Iterator[str]:
@@ -78,9 +82,10 @@ def _rings(kernel: Function) -> Iterator[str]:
 
 def _stores(kernel: Function) -> Iterator[str]:
     for op in kernel.walk():
-        if isinstance(op, TmaStore):
+        if isinstance(op, TmaStore | TmaSend):
+            whose = ", each warpgroup its part" if isinstance(op, TmaSend) else ""
             yield ""
-            yield f"sent: {_shape(op.buffer)} to {_tensor(op)}, {op.loc}"
+            yield f"sent: {_shape(op.buffer)} to {_tensor(op)}{whose}, {op.loc}"
 
 
 def _shape(value: Value) -> str:
@@ -88,7 +93,7 @@ def _shape(value: Value) -> str:
     return f"{'x'.join(map(str, value.type.shape))}x{value.type.element}"
 
 
-def _tensor(op: TmaLoad | TmaStore) -> str:
+def _tensor(op: TmaLoad | TmaStore | TmaSend) -> str:
     return described(op.map).pointer.name or "a tensor"
 
 

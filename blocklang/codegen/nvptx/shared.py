@@ -14,6 +14,7 @@ from blocklang.ir.layout import (
     prefers_matrices,
     shared_access,
 )
+from blocklang.ir.ops.asynchronous import TmaSend
 from blocklang.ir.ops.shape import ConvertLayout
 from blocklang.ir.ops.shared import Barrier, SharedAlloc, SharedLoad, SharedStore
 from blocklang.ir.types import BlockType, SharedType, element_type
@@ -49,7 +50,8 @@ def _buffer(value: Value) -> SharedType:
 
 
 @lowers(SharedStore, on=("nvptx",))
-def _(e: NvptxEmitter, op: SharedStore) -> None:
+def store_block(e: NvptxEmitter, op: SharedStore | TmaSend) -> None:
+    """Each thread stores its elements of `op.value` to `op.buffer`."""
     block, buffer = op.value.type, _buffer(op.buffer)
     assert isinstance(block, BlockType)
     assert block.layout is not None

@@ -10,17 +10,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from blocklang.codegen.lower import lowers
 from blocklang.ir.analysis.host import Expression, host_expression
 from blocklang.ir.core import Function, Result, Value
+from blocklang.ir.layout import warpgroup_steps
 from blocklang.ir.ops.asynchronous import (
     FenceAsync,
     SharedSlot,
     SharedView,
     TensorMap,
     TmaLoad,
+    TmaSend,
     TmaStore,
     TmaStoreWait,
 )
@@ -29,8 +32,17 @@ from blocklang.ir.types import SharedType
 
 from .emitter import SHARED, NvptxEmitter
 from .mbarrier import barrier
+from .shared import store_block
 
 _FEATURE = "has_bulk_tensor_copies"
+_WARP_BITS_OF_GROUP = 2
+_GROUP_THREADS = 128
+_FIRST_BARRIER = 2
+"""Of the named barriers, one for each warpgroup: those before are for all threads, and for all
+consumers.
+"""
+_FENCE = "call void @llvm.nvvm.fence.proxy.async.shared_cta()"
+_Copy = TmaLoad | TmaStore | TmaSend
 
 
 def tensor_maps(kernel: Function) -> list[TensorMap]:
@@ -116,10 +128,10 @@ def _buffer(value: Value) -> SharedType:
     return value.type
 
 
-def _boxes(
-    e: NvptxEmitter, op: TmaLoad | TmaStore, indices: Sequence[Value]
-) -> Iterator[tuple[str, str]]:
-    """Address and coordinates, as an instruction takes them, of each box of a buffer."""
+def _boxes(e: NvptxEmitter, op: _Copy, indices: Sequence[Value]) -> Iterator[tuple[str, str]]:
+    """Address and coordinates, as an instruction takes them, of each box of a buffer; of what is
+    sent, of each box of this warpgroup's part.
+    """
     kind = _buffer(op.buffer)
     assert isinstance(op.map, Result)
     known = op.map.op
@@ -132,30 +144,65 @@ def _boxes(
     assert whole, "a box is one run of memory"
     counts = [n // b for n, b in zip(sizes, known.box, strict=True)]
     size = math.prod(known.box) * kind.element.bytes
-    row, steps = len(counts) - 2, list(known.box)
-    origins, start = [e[index] for index in indices], e[op.buffer]
-    parts = counts[:]
-    if isinstance(op, TmaLoad) and op.everywhere:
-        # Each block of threads has its share of the rows, in every panel.
-        parts[row] //= e.num_ctas
-        rank = e.emit("call i32 @llvm.nvvm.read.ptx.sreg.cluster.ctarank()")
-        before = e.emit(f"mul i32 {rank}, {parts[row] * steps[row]}")
-        origins[row] = e.emit(f"add i32 {origins[row]}, {before}")
-        byte = e.emit(f"mul i32 {rank}, {parts[row] * size}")
-        start = e.emit(f"getelementptr i8, {SHARED} {start}, i32 {byte}")
     # Memory has the panels of the fastest axis outermost, then the slower axes from the slowest.
+    distances = [size * math.prod(counts[i + 1 : -1]) for i in range(len(counts) - 1)]
+    distances.append(size * math.prod(counts[:-1]))
+    origins, start = [e[index] for index in indices], e[op.buffer]
+    parts, skipped = counts[:], [0] * len(counts)
+    for share in _shares(e, op, known):
+        axis = share.axis
+        moved = e.emit(f"mul i32 {share.number}, {share.boxes * known.box[axis]}")
+        origins[axis] = e.emit(f"add i32 {origins[axis]}, {moved}")
+        byte = e.emit(f"mul i32 {share.number}, {share.boxes * distances[axis]}")
+        start = e.emit(f"getelementptr i8, {SHARED} {start}, i32 {byte}")
+        if share.is_bit:
+            skipped[axis] |= share.boxes
+        else:
+            parts[axis] = share.boxes
     for panel, *slower in itertools.product(*map(range, (parts[-1], *parts[:-1]))):
-        number = panel
-        for place, count in zip(slower, counts, strict=False):
-            number = number * count + place
-        address = start
-        if number:
-            address = e.emit(f"getelementptr i8, {SHARED} {start}, i32 {number * size}")
-        coordinates = []
-        for origin, part, step in zip(origins, (*slower, panel), steps, strict=True):
-            at = e.emit(f"add i32 {origin}, {part * step}") if part else origin
+        place = (*slower, panel)
+        if any(number & bits for number, bits in zip(place, skipped, strict=True)):
+            continue
+        address, coordinates = start, []
+        distance = sum(n * d for n, d in zip(place, distances, strict=True))
+        if distance:
+            address = e.emit(f"getelementptr i8, {SHARED} {start}, i32 {distance}")
+        for origin, number, step in zip(origins, place, known.box, strict=True):
+            at = e.emit(f"add i32 {origin}, {number * step}") if number else origin
             coordinates.append(f"i32 {at}")
         yield address, ", ".join(reversed(coordinates))
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Of the boxes along `axis` of a map: number `number` of the runs of `boxes`, or, if that is a
+    bit, those whose number has this bit where it says one more time `boxes`.
+    """
+
+    axis: int
+    boxes: int
+    number: str
+    is_bit: bool = False
+
+
+def _shares(e: NvptxEmitter, op: _Copy, map: TensorMap) -> Iterator[_Share]:
+    """Which boxes of a buffer this block of threads, or this warpgroup, copies."""
+    if isinstance(op, TmaLoad) and op.everywhere:
+        # Each block of threads has its share of the rows, in every panel.
+        axis = len(map.axes) - 2
+        rank = e.emit("call i32 @llvm.nvvm.read.ptx.sreg.cluster.ctarank()")
+        count = _buffer(op.buffer).shape[map.axes[axis]] // map.box[axis]
+        yield _Share(axis, count // e.num_ctas, rank)
+    if isinstance(op, TmaSend):
+        layout = op.value.type.layout  # type: ignore[union-attr]
+        assert layout is not None
+        steps = warpgroup_steps(layout)
+        assert steps is not None, "warpgroups have parts of their own"
+        for bit, (which, step) in enumerate(steps, _WARP_BITS_OF_GROUP):
+            axis = map.axes.index(which)
+            assert step % map.box[axis] == 0, "no box has elements of two warpgroups"
+            number = e.emit(f"and i32 {e.emit(f'lshr i32 %warp, {bit}')}, 1")
+            yield _Share(axis, step // map.box[axis], number, is_bit=True)
 
 
 @lowers(TmaLoad, on=("nvptx",), feature=_FEATURE)
@@ -185,24 +232,49 @@ def _load_everywhere(e: NvptxEmitter, op: TmaLoad, signal: str) -> None:
 
 @lowers(TmaStore, on=("nvptx",), feature=_FEATURE)
 def _(e: NvptxEmitter, op: TmaStore) -> None:
+    with e.one_thread():
+        _store_boxes(e, op)
+
+
+def _store_boxes(e: NvptxEmitter, op: TmaStore | TmaSend) -> None:
     assert op.reduce in ("", "add"), f"unknown reduction {op.reduce}"
     form = f"reduce.{op.reduce}" if op.reduce else "s2g"
     name = f"@llvm.nvvm.cp.async.bulk.tensor.{form}.tile.{len(op.indices)}d"
-    with e.one_thread():
-        for address, coordinates in _boxes(e, op, op.indices):
-            places = f"{SHARED} {address}, ptr {e[op.map]}"
-            e.line(f"call void {name}({places}, {coordinates}, i64 0, i1 false)")
-        e.line("call void @llvm.nvvm.cp.async.bulk.commit.group()")
+    for address, coordinates in _boxes(e, op, op.indices):
+        places = f"{SHARED} {address}, ptr {e[op.map]}"
+        e.line(f"call void {name}({places}, {coordinates}, i64 0, i1 false)")
+    e.line("call void @llvm.nvvm.cp.async.bulk.commit.group()")
+
+
+def _first_of_group(e: NvptxEmitter) -> str:
+    """Whether this thread is the first one of its warpgroup."""
+    within = e.emit(f"and i32 %tid, {_GROUP_THREADS - 1}")
+    return e.emit(f"icmp eq i32 {within}, 0")
+
+
+@lowers(TmaSend, on=("nvptx",), feature=_FEATURE)
+def _(e: NvptxEmitter, op: TmaSend) -> None:
+    with e.guarded(_first_of_group(e)):
+        e.line(f"call void @llvm.nvvm.cp.async.bulk.wait.group.read(i32 {op.groups})")
+    group = e.emit(f"lshr i32 %warp, {_WARP_BITS_OF_GROUP}")
+    number = e.emit(f"add i32 {group}, {_FIRST_BARRIER}")
+    meet = "call void @llvm.nvvm.barrier.cta.sync.aligned.count"
+    e.line(f"{meet}(i32 {number}, i32 {_GROUP_THREADS})")
+    store_block(e, op)
+    e.line(_FENCE)
+    e.line(f"{meet}(i32 {number}, i32 {_GROUP_THREADS})")
+    with e.guarded(_first_of_group(e)):
+        _store_boxes(e, op)
 
 
 @lowers(TmaStoreWait, on=("nvptx",), feature=_FEATURE)
 def _(e: NvptxEmitter, op: TmaStoreWait) -> None:
     """Groups belong to the thread that started them."""
-    with e.one_thread():
+    with e.guarded(_first_of_group(e)) if op.everywhere else e.one_thread():
         form = ".read" if op.read else ""
         e.line(f"call void @llvm.nvvm.cp.async.bulk.wait.group{form}(i32 {op.groups})")
 
 
 @lowers(FenceAsync, on=("nvptx",), capability=90)
 def _(e: NvptxEmitter, op: FenceAsync) -> None:
-    e.line("call void @llvm.nvvm.fence.proxy.async.shared_cta()")
+    e.line(_FENCE)

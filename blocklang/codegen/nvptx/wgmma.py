@@ -28,6 +28,8 @@ _TYPES = {
     "i8": "s8", "u8": "u8",
 }  # fmt: skip
 _SWIZZLE_MODES = {128: 1, 64: 2, 32: 3}
+_ADDRESS = 0x3FFFF
+"""The bits of an address that are the place in shared memory."""
 _FEATURE = "has_warpgroups"
 
 # ---------------------------------------------------------------- tiles in shared memory
@@ -74,20 +76,33 @@ def find_tile(shape: tuple[int, ...], layout: LinearLayout, element_bits: int) -
 # ---------------------------------------------------------------- accumulators
 
 
+@dataclass(frozen=True)
+class Instruction:
+    """The warps along M and N, and the columns of the instruction that has an accumulator; with
+    `is_swapped` it multiplies the transposed factors, and M runs along the result's columns.
+    """
+
+    warps: tuple[int, int]
+    columns: int
+    is_swapped: bool
+
+
 @lru_cache(maxsize=1024)
-def find_instruction(layout: LinearLayout) -> tuple[tuple[int, int], int]:
-    """The warps along M and N, and the columns of the instruction, that have `layout`; as many
-    columns as possible. ValueError if there are none.
+def find_instruction(layout: LinearLayout) -> Instruction:
+    """The instruction of as many columns as possible whose accumulators have `layout`. ValueError
+    if there is none.
     """
     count = layout.in_size("warp")
-    shape = layout.shape[0], layout.shape[1]
-    for bits in range(count.bit_length() - _WARP_BITS_OF_GROUP):
-        warps = count >> bits, 1 << bits
-        columns = min(256, shape[1])
-        while columns >= 8:
-            if layout == wgmma_accumulator(shape, warps, columns):
-                return warps, columns
-            columns //= 2
+    for is_swapped in (False, True):
+        wanted = layout.permute((1, 0)) if is_swapped else layout
+        shape = wanted.shape[0], wanted.shape[1]
+        for bits in range(count.bit_length() - _WARP_BITS_OF_GROUP):
+            warps = count >> bits, 1 << bits
+            columns = min(256, shape[1])
+            while columns >= 8:
+                if wanted == wgmma_accumulator(shape, warps, columns):
+                    return Instruction(warps, columns, is_swapped)
+                columns //= 2
     raise ValueError(f"{layout} is no accumulator of warpgroups")
 
 
@@ -143,9 +158,12 @@ class _Products:
     up to 256 words, pass through LLVM once for all of them.
     """
 
-    def __init__(self, e: NvptxEmitter, op: Wgmma, columns: int, words: Words, b: Tile) -> None:
+    def __init__(
+        self, e: NvptxEmitter, acc: BlockType, factors: tuple[Value, Value], columns: int,
+        words: Words,
+    ) -> None:  # fmt: skip
         self.e, self.words = e, words
-        acc, kinds = _block(op.acc), (element_type(op.a.type), element_type(op.b.type))
+        kinds = [element_type(factor.type) for factor in factors]
         assert all(isinstance(kind, DType) for kind in kinds)
         bits = kinds[0].bits
         self.depth = 256 // bits
@@ -157,9 +175,7 @@ class _Products:
         self.name = f"wgmma.mma_async.sync.aligned.{form}"
         # Integers have no signs of operands, and only 16-bit elements may run along M or N.
         self.tail = "" if result == "s32" else ", 1, 1"
-        self.is_transposed_b = b.fastest == 1
         self.may_transpose = bits == 16
-        assert self.may_transpose or b.fastest == 0, f"{names[1]} must run along K"
         # Addresses come first, so that nothing stands between the instructions.
         self.addresses: dict[str, str] = {}
         self.lines: list[str] = []
@@ -185,20 +201,22 @@ class _Products:
         return self.addresses.setdefault(text, name)
 
     def add(
-        self, number: int, a: str | Sequence[str], is_transposed_a: bool, b: str, is_first: bool
-    ) -> None:
+        self, number: int, a: str | Sequence[str], b: str, are_transposed: tuple[bool, bool],
+        is_first: bool,
+    ) -> None:  # fmt: skip
         """One instruction on accumulator block `number`; `a` is a descriptor or the four words of a
-        fragment.
+        fragment. `are_transposed` are those that do not run along K.
         """
+        assert self.may_transpose or not any(are_transposed), "factors must run along K"
         start = number * self.count
         results = ", ".join(f"${start + i}" for i in range(self.count))
         tail = self.tail
         if isinstance(a, str):
             left = a
-            tail += f", {int(is_transposed_a)}" if self.may_transpose else ""
+            tail += f", {int(are_transposed[0])}" if self.may_transpose else ""
         else:
             left = f"{{{', '.join(self.operand('r', word) for word in a)}}}"
-        tail += f", {int(self.is_transposed_b)}" if self.may_transpose else ""
+        tail += f", {int(are_transposed[1])}" if self.may_transpose else ""
         predicate = "true"
         if is_first:
             predicate = "false" if self.acc is None else self.accumulate or "true"
@@ -225,6 +243,10 @@ def _base(e: NvptxEmitter, buffer: Value, tile: Tile, groups: Sequence[Sequence[
     """
     address = e.emit(f"ptrtoint {SHARED} {e[buffer]} to i32")
     base = e.emit(f"lshr i32 {address}, 4")
+    if e.num_ctas > 1:
+        # In a cluster, an address also says whose shared memory it is: in bits that would fall into
+        # the step from panel to panel.
+        base = e.emit(f"and i32 {base}, {_ADDRESS >> 4}")
     shifts: dict[int, int] = {}
     for bit, coordinates in enumerate(groups, _WARP_BITS_OF_GROUP):
         step = tile.byte(coordinates) >> 4
@@ -258,6 +280,11 @@ class _Shared:
     def at(self, outer: int, depth: int) -> tuple[int, int]:
         """Coordinates from those along M or N, and along K."""
         return (outer, depth) if self.k == 1 else (depth, outer)
+
+    @property
+    def is_transposed(self) -> bool:
+        """Whether the tile runs along M or N, not along K."""
+        return self.tile.fastest != self.k
 
     def byte(self, outer: int, depth: int) -> int:
         """Where the tile starts that is at these coordinates, behind the first one."""
@@ -297,33 +324,36 @@ def _(e: NvptxEmitter, op: Wgmma) -> str:
     block = _block(op.acc)
     layout = block.layout
     assert layout is not None
-    warps, columns = find_instruction(layout)
+    found = find_instruction(layout)
+    # The instruction's factors, each with its axis K, and the result's axes M and N.
+    factors, depths, axes = (op.a, op.b), (1, 0), (0, 1)
+    if found.is_swapped:
+        factors, depths, axes = (op.b, op.a), (0, 1), (1, 0)
     groups = layout.bases_of("warp")[_WARP_BITS_OF_GROUP:]
     words = Words.of(e, block)
-    b = _Shared(e, op.b, 0, [n for _, n in groups])
-    rows = [m for m, _ in groups]
+    b = _Shared(e, factors[1], depths[1], [basis[axes[1]] for basis in groups])
     a = (
-        _Shared(e, op.a, 1, rows)
-        if isinstance(op.a.type, SharedType)
-        else _Registers(e, op.a, warps)
+        _Shared(e, factors[0], depths[0], [basis[axes[0]] for basis in groups])
+        if isinstance(factors[0].type, SharedType)
+        else _Registers(e, factors[0], found.warps)
     )
-    products = _Products(e, op, columns, words, b.tile)
-    is_transposed_a = isinstance(a, _Shared) and a.tile.fastest == 0
-    assert products.may_transpose or not is_transposed_a, "a must run along K"
+    products = _Products(e, block, factors, found.columns, words)
+    are_transposed = isinstance(a, _Shared) and a.is_transposed, b.is_transposed
     acc = None if _is_nothing(op) else words.split(e, e[op.acc])
     products.start(acc, None if op.accumulate is None else e[op.accumulate])
     # Each m64 block of accumulators is a chain of its own; the chains take turns.
     blocks = range(0, words.count, products.count)
     origins = [layout.apply(register=i * products.registers) for i in range(len(blocks))]
     for depth in range(0, op.b.type.shape[0], products.depth):  # type: ignore[union-attr]
-        for number, (m, n) in enumerate(origins):
+        for number, origin in enumerate(origins):
+            m, n = (origin[axis] for axis in axes)
             left: str | Sequence[str]
             if isinstance(a, _Shared):
                 left = products.descriptor(a.base, a.byte(m, depth) >> 4)
             else:
                 left = a.fragment(m, depth)
             right = products.descriptor(b.base, b.byte(n, depth) >> 4)
-            products.add(number, left, is_transposed_a, right, depth == 0)
+            products.add(number, left, right, are_transposed, depth == 0)
     e.line("call void @llvm.nvvm.wgmma.fence.sync.aligned()")
     made = products.finish()
     e.line("call void @llvm.nvvm.wgmma.commit_group.sync.aligned()")

@@ -21,6 +21,7 @@ from typing import Generic, TypeVar
 from blocklang.ir.compute import elementwise
 from blocklang.ir.core import Argument, Block, Operation, Result, Value
 from blocklang.ir.op import IRError, Op
+from blocklang.ir.ops.async_copy import NextSlot
 from blocklang.ir.ops.asynchronous import SharedSlot, SharedView, WarpSpecialize
 from blocklang.ir.ops.control import For, If, While
 from blocklang.ir.ops.elementwise import Compare, Elementwise
@@ -248,6 +249,9 @@ def _compute(op: Op, known: Numbers) -> int | None:
         return number_of(op.index, known)
     if isinstance(op, SharedView):
         return number_of(op.buffer, known)
+    if isinstance(op, NextSlot):
+        index = number_of(op.index, known)
+        return None if index is None else (index + op.by) % op.depth
     if isinstance(op, Compare) and (loop := compared_index(op)) is not None:
         return _compare_with_lower(op, loop, known)
     if not isinstance(op, Elementwise) or any(map(_is_index, op.operands)):
@@ -358,6 +362,6 @@ def _sources(roots: Iterable[Value]) -> set[Value]:
             pending += [op.initial[value.index]] if isinstance(op, For) else []
         elif isinstance(op, While):
             pending.append(op.before.block.terminator.operands[1 + value.index])
-        elif isinstance(op, Elementwise | SharedSlot | SharedView):
+        elif isinstance(op, Elementwise | SharedSlot | SharedView | NextSlot):
             pending += op.operands
     return found

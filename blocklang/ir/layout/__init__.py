@@ -27,6 +27,7 @@ from .shared import (
 )
 from .swizzle import OptimalShared, best_access, optimal_shared
 from .tensor_core import dot_operand, mma_accumulator, wgmma_accumulator, wgmma_operand_a
+from .warpgroups import warpgroup_steps
 
 __all__ = [
     "HARDWARE_DIMS",
@@ -61,6 +62,7 @@ __all__ = [
     "shared_swizzled",
     "shared_tile",
     "sliced",
+    "warpgroup_steps",
     "wgmma_accumulator",
     "wgmma_operand_a",
 ]

@@ -81,19 +81,52 @@ class SlotNumber:
 
 def slot_number(index: Value) -> SlotNumber | None:
     """What is known of a slot's number: None for what neither is a number nor a value that a loop
-    carries and only `next_slot` changes.
+    carries and only `next_slot` changes, nor what the loop keeps of the iteration before.
     """
     start, steps = _steps_from(index)
     known = constant_value(start)
     if known is not None:
         return SlotNumber(int(known), steps)
-    if not isinstance(start, Argument) or start.index == 0:
+    if not isinstance(start, Argument) or start.index == 0 or _loop_of(start) is None:
         return None
-    loop = start.block.region.op if start.block.region is not None else None
-    if not isinstance(loop, For):
+    before, advance = _steps_from(_yielded(start))
+    if before is start:
+        return SlotNumber(start, steps, advance)
+    return _slot_before(start, before, advance, steps)
+
+
+def _slot_before(start: Argument, source: Value, taken: int, steps: int) -> SlotNumber | None:
+    """What is known of `start` + `steps`, if `start` is what `source` + `taken` was one iteration
+    before, and begins as though there had been one.
+    """
+    loop = _loop_of(start)
+    if loop is None or not isinstance(source, Argument) or source.block is not start.block:
         return None
-    before, advance = _steps_from(start.block.terminator.operands[start.index - 1])
-    return SlotNumber(start, steps, advance) if before is start else None
+    if source.index == 0:
+        return None
+    last = _yielded(source)
+    before, advance = _steps_from(last)
+    if before is not source or not isinstance(last.owner, NextSlot):
+        return None
+    depth = last.owner.depth
+    behind = (taken - advance) % depth
+    begin, first = (slot_number(loop.initial[each.index - 1]) for each in (start, source))
+    if begin is None or first is None:
+        return None
+    if not isinstance(begin.start, int) or not isinstance(first.start, int):
+        return None
+    distance = begin.start + begin.steps - first.start - first.steps - behind
+    return SlotNumber(source, steps + behind, advance) if distance % depth == 0 else None
+
+
+def _loop_of(argument: Argument) -> For | None:
+    region = argument.block.region
+    return region.op if region is not None and isinstance(region.op, For) else None
+
+
+def _yielded(argument: Argument) -> Value:
+    """What a loop carries into the next iteration."""
+    return argument.block.terminator.operands[argument.index - 1]
 
 
 def _steps_from(index: Value) -> tuple[Value, int]:

@@ -231,13 +231,44 @@ class TmaStore(Op, mnemonic="tma_store", effects=Effect.WRITE | Effect.READ_SHAR
         require(isinstance(self.buffer.type, SharedType), "a buffer")
 
 
+class TmaSend(Op, mnemonic="tma_send", effects=Effect.WRITE):
+    """Each warpgroup stores its part of `value` to its part of `buffer`, which nothing else uses,
+    and one thread of it starts the copy of that part to the block at `indices`.
+
+    Before, that thread waits until at most `groups` of its last copies still read shared memory.
+    The threads of a warpgroup wait for each other, never for another warpgroup: in `value`'s layout
+    and in the boxes of `map`, no part has anything of another one (see `warpgroup_steps`). Elements
+    are stored `vector` at a time; `reduce` is that of `tma_store`.
+    """
+
+    map: Value = operand()
+    indices: tuple[Value, ...] = operand(variadic=True)
+    value: Value = operand(kw_only=True)
+    buffer: Value = operand(kw_only=True)
+    vector: int = attribute(default=1)
+    groups: int = attribute(default=0)
+    reduce: str = attribute(default="")  # "", add
+
+    def check(self) -> None:
+        require(isinstance(self.map.type, TensorMapType), "the first operand is a tensor map")
+        _check_indices(self.indices)
+        block, kind = self.value.type, self.buffer.type
+        require(isinstance(block, BlockType), "the value is a block")
+        require(isinstance(kind, SharedType) and kind.depth == 1, "the buffer has one slot")
+        assert isinstance(block, BlockType)
+        assert isinstance(kind, SharedType)
+        require((block.shape, block.element) == (kind.shape, kind.element), "one shape")
+
+
 class TmaStoreWait(Op, mnemonic="tma_store_wait", effects=Effect.OBSERVABLE):
     """Waits until at most `groups` of this thread's last stores are under way; with `read` until
-    they have read shared memory, else until memory has the result.
+    they have read shared memory, else until memory has the result. With `everywhere` one thread of
+    each warpgroup waits, for what it has sent.
     """
 
     groups: int = attribute(default=0)
     read: bool = attribute(default=True)
+    everywhere: bool = attribute(default=False)
 
 
 class FenceAsync(Op, mnemonic="fence_async", effects=Effect.OBSERVABLE):
@@ -329,7 +360,8 @@ class WgmmaWait(Op, mnemonic="wgmma_wait", effects=Effect.OBSERVABLE):
 
 class WarpSpecialize(Op, mnemonic="warp_specialize", effects=Effect.OBSERVABLE):
     """The program's warps execute `consumer`; one thread of a warpgroup of its own executes
-    `producer` at the same time. Nothing but shared memory passes between them.
+    `producer` at the same time, or, if that is made of `one_warp`s, one thread for each of them.
+    Nothing but shared memory passes between them.
 
     `producer_registers` and `consumer_registers` are what each thread gets (0: as compiled).
     """
@@ -338,6 +370,19 @@ class WarpSpecialize(Op, mnemonic="warp_specialize", effects=Effect.OBSERVABLE):
     consumer_registers: int = attribute(default=0)
     consumer = region()
     producer = region()
+
+
+class OneWarp(Op, mnemonic="one_warp", effects=Effect.OBSERVABLE):
+    """One thread of warp number `warp` of the producer's warpgroup executes `body`, at the same
+    time as the others execute theirs.
+    """
+
+    warp: int = attribute()
+    body = region()
+
+    def check(self) -> None:
+        require(0 <= self.warp < 4, "a warpgroup has 4 warps")
+        require(isinstance(self.parent_op, WarpSpecialize), "it stands in a producer")
 
 
 def _check_indices(indices: Sequence[Value]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Block, Operation, Region, Result, Value, clone
 from blocklang.ir.op import Op
+from blocklang.ir.ops.async_copy import AsyncCopy, slot_number
 from blocklang.ir.ops.asynchronous import (
     ComputeHere,
     SharedSlot,
@@ -78,13 +79,34 @@ def is_kept(value: Value, body: Block) -> bool:
 
 def has_next_slot(value: Value) -> bool:
     """Whether what an operand reads may be kept while the next is waited for: the only slot of a
-    ring may not.
+    ring may not, nor one that the threads copy to in the next iteration.
     """
     slot = slot_of(value)
     if slot is None:
         return True
     kind = slot.buffer.type
-    return isinstance(kind, SharedType) and kind.depth > 1
+    if not isinstance(kind, SharedType) or kind.depth == 1:
+        return False
+    return not any(_is_filled_next(slot, fill, kind.depth) for fill in fills_of(slot))
+
+
+def fills_of(slot: SharedSlot) -> list[SharedSlot]:
+    """The slots of the same buffer to which the threads copy in the block of `slot`."""
+    others = (user for user in slot.buffer.users if user.parent is slot.parent)
+    return [
+        other
+        for other in others
+        if isinstance(other, SharedSlot)
+        and any(isinstance(user, AsyncCopy) for user in other.result.users)
+    ]
+
+
+def _is_filled_next(slot: SharedSlot, fill: SharedSlot, depth: int) -> bool:
+    """Whether what is `slot` in one iteration may be `fill` in the next."""
+    read, filled = slot_number(slot.index), slot_number(fill.index)
+    if read is None or filled is None or read.start is not filled.start:
+        return True
+    return (filled.steps - (read.steps - read.advance)) % depth == 0
 
 
 def needed_by_stores(loop: For) -> list[Value]:

@@ -6,6 +6,7 @@ of the new loop does stage 0 of iteration i and stage 1 of iteration i - 1, in t
 
     A   what the early products need, and these; loads of the rest that need no product
     S   stage 1 of the iteration before, which ends with its products
+        copies that the threads start for later iterations
         wait for the early products: as many groups as S has started stay under way
     C1  the rest of stage 0, as far as it needs nothing of S
         wait for the late products; their slots are given back
@@ -20,7 +21,9 @@ from dataclasses import dataclass, field
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Argument, Block, Operation, Region, Result, Value, clone
 from blocklang.ir.op import Effect, Op
+from blocklang.ir.ops.async_copy import AsyncCommit, AsyncCopy, AsyncWait
 from blocklang.ir.ops.asynchronous import (
+    FenceAsync,
     MBarrierArrive,
     MBarrierWait,
     SharedSlot,
@@ -32,10 +35,12 @@ from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import Add
 from blocklang.ir.ops.memory import Load
 from blocklang.ir.ops.shape import ConvertLayout
+from blocklang.ir.ops.shared import Barrier
 from blocklang.ir.types import BlockType, DType
 
 from ._pending import (
     compute_here,
+    fills_of,
     finish_at_once,
     guarded,
     has_next_slot,
@@ -53,6 +58,8 @@ _SHARE = 0.75
 and for what the work between the products needs.
 """
 _RING_OPS = MBarrierWait | MBarrierArrive | SharedSlot | SharedView
+_ARRIVAL_OPS = AsyncWait | FenceAsync | Barrier
+"""What makes the copies of threads visible to warpgroups, where an iteration starts."""
 
 
 def rotation(loop: For, dots: list[Dot]) -> Rotation | None:
@@ -67,9 +74,11 @@ def rotation(loop: For, dots: list[Dot]) -> Rotation | None:
         return None
     if any(_reaches(a, b, body) for a in late for b in late):
         return None
-    # What both stages read stays while the next one is waited for.
+    # What both stages read stays while the next one is waited for, and so does what the threads
+    # have copied for late products.
     both = _slots(early) & _slots(late)
-    if not all(has_next_slot(slot.result) for slot in both):
+    copied = {slot for slot in _slots(late) if fills_of(slot)}
+    if not all(has_next_slot(slot.result) for slot in both | copied):
         return None
     found = Rotation(loop, early, late)
     return found if found.is_possible() else None
@@ -160,6 +169,7 @@ class Rotation:
         self.head |= {
             op for op in self.body.ops if isinstance(op, MBarrierWait) and op.index in slots
         } - self.stage1
+        self.head |= {op for op in self.body.ops if isinstance(op, _ARRIVAL_OPS)}
         arguments = {self.body.arguments[p + 1] for p in self.positions}
         return not any(v in arguments for op in self.head for v in _reads(op))
 
@@ -344,6 +354,10 @@ class Rotation:
         names = [*self.late_arguments, *self.crossing]
         stage1: dict[Value, Value] = dict(zip(names, loop.results[len(early) :], strict=True))
         known: Sequence[Value] = ()
+        if any(isinstance(op, AsyncWait) for op in self.body.ops):
+            # The last copies are for iterations that do not come; all others can be read then.
+            builder.insert(AsyncWait(groups=0, loc=self.loop.loc))
+            builder.insert(FenceAsync(loc=self.loop.loc))
         for op in [op for op in self.body.ops[:-1] if op in self.stage1]:
             copy = builder.insert(clone(op, stage1))
             if isinstance(copy, Dot):
@@ -368,7 +382,7 @@ class Rotation:
     ) -> None:
         """A, S, wait, C1, wait, C2: see above."""
         started0 = self.emit_starts(builder, [o for o in self.body.ops if o in self.head], stage0)
-        delayed, loads = self.delayed(), self.loads()
+        delayed, loads, copies = self.delayed(), self.loads(), self.copies()
         for op in self.rest:
             if op in loads:
                 builder.insert(clone(op, stage0))
@@ -377,9 +391,12 @@ class Rotation:
         ]
         issue = [op for op in self.body.ops if op in self.stage1 and op not in arrivals]
         started1 = self.emit_starts(builder, issue, stage1)
+        for op in self.rest:
+            if op in copies and op not in loads:
+                builder.insert(clone(op, stage0))
         self.emit_wait(builder, started0, len(started1), stage0, [])
         for op in self.rest:
-            if op not in delayed and op not in loads:
+            if op not in delayed and op not in loads and op not in copies:
                 builder.insert(clone(op, stage0))
         sources = [v for op in delayed if op in self.overwriting() for v in op.operands]
         tied = [v for v in dict.fromkeys(sources) if isinstance(v.type, BlockType) and v in stage0]
@@ -400,14 +417,25 @@ class Rotation:
         """
         if any(isinstance(op, Op) and Effect.WRITE in op.all_effects() for op in self.rest):
             return set()
+        return self.beginning([op for op in self.rest if isinstance(op, Load)])
+
+    def copies(self) -> set[Operation]:
+        """The copies that threads start, if they all can before the wait for the early products,
+        and what these need.
+        """
+        found = [op for op in self.rest if isinstance(op, AsyncCopy | AsyncCommit)]
+        made = self.beginning(found)
+        return made if made.issuperset(found) else set()
+
+    def beginning(self, ops: Sequence[Operation]) -> set[Operation]:
+        """Those of `ops` that need no product, with what they need of the rest."""
         behind = {*self.early, *self.late, *self.delayed()}
         found: set[Operation] = set()
-        for op in self.rest:
-            if isinstance(op, Load):
-                needed = {op, *_needed(op.operands, self.body)}
-                own = needed - self.head
-                if needed.isdisjoint(behind) and all(map(_may_begin, own)):
-                    found |= own
+        for op in ops:
+            needed = {op, *_needed(op.operands, self.body)}
+            own = needed - self.head
+            if needed.isdisjoint(behind) and all(map(_may_begin, own)):
+                found |= own
         return found
 
     def emit_starts(
@@ -465,7 +493,9 @@ def _registers(value: Value) -> float:
 
 
 def _may_begin(op: Operation) -> bool:
-    return isinstance(op, Load) or (isinstance(op, Op) and op.is_pure)
+    if isinstance(op, Load | AsyncCopy | AsyncCommit):
+        return True
+    return isinstance(op, Op) and op.is_pure
 
 
 def _has_blocks(op: Operation) -> bool:

@@ -3,7 +3,8 @@
 Buffers that are never live at the same time share bytes, unless all together take few: what shares
 bytes needs one more barrier. Placing the largest first, each as low as it fits, wastes little on
 interval graphs and is deterministic. A buffer that is handed on, as a loop-carried value or to what
-runs beside the threads, keeps its place for itself, and so do barriers.
+runs beside the threads, keeps its place for itself, and so do barriers. Only what the threads copy
+for warpgroups, in a loop behind which they wait for both, shares its bytes like any other buffer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from blocklang.ir.core import Function, Module, Operation, Value
 from blocklang.ir.errors import TooMuchSharedMemory
 from blocklang.ir.location import Location
 from blocklang.ir.ops.async_copy import AsyncCopy
-from blocklang.ir.ops.asynchronous import MBarrierAlloc, SharedSlot, SharedView
+from blocklang.ir.ops.asynchronous import MBarrierAlloc, SharedSlot, SharedView, Wgmma
 from blocklang.ir.ops.shared import SharedAccess, SharedAlloc
 from blocklang.ir.ops.shared_dot import SharedDot
 from blocklang.ir.types import MBarriersType, SharedType
@@ -112,10 +113,13 @@ def _users(buffer: Value) -> list[Operation]:
 
 def _is_local(op: Allocation) -> bool:
     """Whether only the threads use a buffer, in accesses that are done when the op is, or, copies,
-    when their loop has waited for them.
+    when their loop has waited for them; of what threads copy warpgroups may be the readers.
     """
-    local = SharedAccess | SharedDot | AsyncCopy
-    return isinstance(op, SharedAlloc) and all(isinstance(u, local) for u in _users(op.results[0]))
+    users = _users(op.results[0])
+    local: tuple[type[Operation], ...] = (SharedAccess, SharedDot, AsyncCopy)
+    if any(isinstance(user, AsyncCopy) for user in users):
+        local = (*local, Wgmma)
+    return isinstance(op, SharedAlloc) and all(isinstance(user, local) for user in users)
 
 
 def _lowest_fit(op: Allocation, taken: Sequence[Allocation]) -> int:
@@ -133,9 +137,10 @@ def _alignment(op: Allocation) -> int:
     kind = op.results[0].type
     if not isinstance(kind, SharedType):
         return ALIGNMENT
-    if not _is_local(op):
+    everyone = _users(op.results[0])
+    if not _is_local(op) or any(isinstance(user, Wgmma) for user in everyone):
         return TILE_ALIGNMENT
-    users = [user for user in _users(op.results[0]) if isinstance(user, SharedAccess)]
+    users = [user for user in everyone if isinstance(user, SharedAccess)]
     least = LINE_ALIGNMENT if kind.depth > 1 else ALIGNMENT
     return max([least, *(user.vector * kind.element.bytes for user in users)])
 

@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from blocklang.ir.builder import Builder
-from blocklang.ir.core import Function, Module, Operation
+from blocklang.ir.core import Function, Module, Operation, Value
+from blocklang.ir.layout import warpgroup_steps
 from blocklang.ir.layout.shared import MAX_ACCESS_BITS, max_vector
 from blocklang.ir.ops.asynchronous import (
     FenceAsync,
     LoadShared,
     MBarrierAlloc,
     MBarrierWait,
+    TensorMap,
+    TmaSend,
     TmaStore,
     TmaStoreWait,
     ToShared,
@@ -32,6 +35,9 @@ from blocklang.ir.types import BlockType, MBarriersType, i32
 
 from ._rings import Fill, Place, Ring, Step, Threading, advance, copy, find_fills
 from .manager import Pass
+
+_LEAST_ROWS = 8
+"""Rows whose swizzle begins anew behind them."""
 
 
 @dataclass(frozen=True)
@@ -57,41 +63,96 @@ def _store(op: ToShared) -> None:
     assert block.layout is not None
     builder = Builder.before(op)
     made = builder.insert(SharedAlloc(loc=op.loc, result_types=[kind]))
+    widest = MAX_ACCESS_BITS // max(block.element.bits, 8)
+    vector = min(max_vector(block.layout, kind.layout), widest)  # type: ignore[union-attr]
     sent = [user for user in op.results[0].users if isinstance(user, TmaStore)]
+    if sent and (box := _box_of_parts(sent[0])) is not None:
+        _send(sent[0], box, op.operand, made.results[0], vector)
+        op.erase()
+        return
     if sent:
         builder.insert(TmaStoreWait(groups=_others(sent[0]), read=True, loc=op.loc))
         # One thread has waited; a barrier between other stores says nothing of this one.
         builder.insert(Barrier(loc=op.loc))
-    widest = MAX_ACCESS_BITS // max(block.element.bits, 8)
-    vector = min(max_vector(block.layout, kind.layout), widest)  # type: ignore[union-attr]
     builder.insert(SharedStore(made.results[0], value=op.operand, vector=vector, loc=op.loc))
     builder.insert(FenceAsync(loc=op.loc))
     op.replace_with([made.results[0]])
 
 
+def _send(op: TmaStore, box: tuple[int, ...], value: Value, buffer: Value, vector: int) -> None:
+    """Let each warpgroup store and send its part by itself, in copies of `box`."""
+    map = op.map.owner
+    assert isinstance(map, TensorMap)
+    if map.box != box:
+        builder = Builder.behind(map.result)
+        map = builder.insert(
+            TensorMap(map.descriptor, axes=map.axes, box=box, swizzle=map.swizzle, loc=map.loc)
+        )
+    sending = TmaSend(
+        map.result, op.indices, value=value, buffer=buffer, vector=vector, groups=_others(op),
+        reduce=op.reduce, loc=op.loc,
+    )  # fmt: skip
+    Builder.before(op).insert(sending)
+    op.erase()
+
+
+def _box_of_parts(op: TmaStore) -> tuple[int, ...] | None:
+    """The box of copies in which each warpgroup can send what it holds of the block that `op`
+    sends; None where there is one warpgroup only, there are no such boxes, others read the buffer,
+    or no producer relieves the threads from waiting for each other in any case.
+    """
+    made, map = op.buffer.owner, op.map.owner
+    assert isinstance(map, TensorMap)
+    if not isinstance(made, ToShared) or len(made.results[0].uses) != 1:
+        return None
+    if not any(isinstance(holder, WarpSpecialize) for holder in op.holders):
+        return None
+    block = made.operand.type
+    assert isinstance(block, BlockType)
+    assert block.layout is not None
+    steps = warpgroup_steps(block.layout)
+    if not steps:
+        return None
+    box = list(map.box)
+    for which, step in steps:
+        axis = map.axes.index(which)
+        is_fastest = axis == len(box) - 1
+        if step < (box[axis] if is_fastest else _LEAST_ROWS):
+            return None
+        box[axis] = min(box[axis], step)
+    sizes = [block.shape[axis] for axis in map.axes]
+    first = next((i for i, n in enumerate(box[:-1]) if n > 1), len(box))
+    is_one_run = box[first + 1 : -1] == sizes[first + 1 : -1]
+    return tuple(box) if is_one_run else None
+
+
 def _others(op: TmaStore) -> int:
     """How many stores from other buffers follow each store from this one: these may still read.
 
-    Only where all stores of the kernel stand in one block is the order known to be always the same.
+    Only where all stores of the kernel stand in one block is the order known to be always the same,
+    and only where they are of one kind does each thread that starts any start all.
     """
     *_, top = op, *op.holders
     assert top.parent is not None
     assert op.parent is not None
-    everywhere = [each for each in top.parent.walk() if isinstance(each, TmaStore)]
-    here = [each for each in op.parent.ops if isinstance(each, TmaStore)]
-    return len(here) - 1 if len(here) == len(everywhere) else 0
+    everywhere = [each for each in top.parent.walk() if isinstance(each, TmaStore | TmaSend)]
+    here = [each for each in op.parent.ops if isinstance(each, TmaStore | TmaSend)]
+    kinds = {isinstance(op, TmaSend) or _box_of_parts(op) is not None for op in everywhere}
+    return len(here) - 1 if len(here) == len(everywhere) and len(kinds) == 1 else 0
 
 
 def _wait_at_end(function: Function) -> None:
-    """Let the thread that starts stores wait for the last ones."""
+    """Let the threads that start stores wait for the last ones."""
     block = function.block
     for op in block.ops:
         if isinstance(op, WarpSpecialize):
             block = op.consumer.block
-    if any(isinstance(op, TmaStore) for op in block.walk()):
+    sent = [op for op in block.walk() if isinstance(op, TmaStore | TmaSend)]
+    if sent:
         last = block.terminator
+        parts = any(isinstance(op, TmaSend) for op in sent)
         builder = Builder.before(last)
-        builder.insert(TmaStoreWait(groups=0, read=False, loc=last.loc))
+        builder.insert(TmaStoreWait(groups=0, read=False, everywhere=parts, loc=last.loc))
 
 
 # ---------------------------------------------------------------- loads without a producer

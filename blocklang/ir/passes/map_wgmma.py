@@ -2,11 +2,13 @@
 memory accelerator.
 
 A product that a warpgroup can do gets its instruction, the spread of warps and the layout of its
-result. Its right operand lies in shared memory, and so does the left one unless it was computed.
-What comes straight from a tensor descriptor (through transposes and reshapes, which shared memory
-has for nothing) is copied there by the accelerator, if the launcher can encode the tensor; anything
-else is stored there by the threads, 16-bit elements in the order in which they were loaded. Blocks
-that are stored through a descriptor leave the same way.
+result. One with fewer rows than the instruction has is done as the product of the transposed
+factors, if both come from memory. Its right operand lies in shared memory, and so does the left one
+unless it was computed. What comes straight from a tensor descriptor (through transposes and
+reshapes, which shared memory has for nothing) is copied there by the accelerator, if the launcher
+can encode the tensor; anything else is put there by the threads (by `pipeline-loads` ahead of time,
+where it can), 16-bit elements in the order in which they were loaded. Blocks that are stored
+through a descriptor leave the same way.
 
 If only so many products of 8-bit floats may be summed in the tensor core's own accumulator, each
 product gets an empty one, which is added to the sum; one that has more products is left to mma.
@@ -47,6 +49,7 @@ from .manager import Pass
 _LINE = 128
 _GROUP = 4
 _MAX_BOX = 256
+_LEAST_ROWS = 64
 _REDUCIBLE = ("f32", "f16", "bf16", "i32", "u32", "u64")
 _LEAST_LINE = 16
 """Elements of 16 bits in the narrowest line that warpgroups can read."""
@@ -101,14 +104,13 @@ class _Mapping:
             return False  # an instruction of warps can be told to sum fewer products
         rows, columns = acc.shape
         least = 8 if acc.element.is_float else 16  # type: ignore[union-attr]
-        return rows >= 64 and columns >= least and a.shape[1] * a.element.bits >= 256
+        if rows < _LEAST_ROWS and not _is_loaded(op.a):
+            return False
+        fits = max(rows, columns) >= _LEAST_ROWS and min(rows, columns) >= least
+        return fits and a.shape[1] * a.element.bits >= 256
 
     def map(self, op: Dot) -> None:
-        rows, columns = _block(op.acc).shape
-        along_rows = max(min(self.num_warps, rows // 16), _GROUP)
-        warps = along_rows, self.num_warps // along_rows
-        width = min(256, max(columns // warps[1], 8))
-        layout: LinearLayout = wgmma_accumulator((rows, columns), warps, width)
+        layout, warps = self.accumulator(*_block(op.acc).shape)
         any_major = _block(op.a).element.bits == 16
         b = self.in_shared(op.b, lambda major: any_major or major == 0, 0)
         a: Value | None = self.copied(op.a, lambda major: any_major or major == 1)
@@ -126,6 +128,16 @@ class _Mapping:
         )  # fmt: skip
         total = builder.insert(Add(op.acc, made.result, loc=op.loc)) if sums else made
         op.replace_with([total.result])
+
+    def accumulator(self, rows: int, columns: int) -> tuple[LinearLayout, tuple[int, int]]:
+        """The layout of a product's result, and the warps along its axes."""
+        if rows < _LEAST_ROWS:
+            layout, warps = self.accumulator(columns, rows)
+            return layout.permute((1, 0)), (warps[1], warps[0])
+        along_rows = max(min(self.num_warps, rows // 16), _GROUP)
+        warps = along_rows, self.num_warps // along_rows
+        width = min(256, max(columns // warps[1], 8))
+        return wgmma_accumulator((rows, columns), warps, width), warps
 
     def sums_apart(self, op: Dot) -> bool:
         """Whether products are summed by themselves in the tensor core, since together with those
@@ -210,7 +222,8 @@ class _Mapping:
             return None
         element = op.block.element
         assert isinstance(element, DType)
-        if made.padding == "nan" and not element.is_float:
+        # The accelerator knows 8-bit floats as bytes, which have no NaN.
+        if made.padding == "nan" and (not element.is_float or element.is_float8):
             return None
         units = [i for i, stride in enumerate(made.strides) if constant_value(stride) == 1]
         if not units or len(made.strides) > 5:

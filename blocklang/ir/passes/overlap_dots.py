@@ -3,9 +3,9 @@
 A product that a warpgroup does becomes `wgmma`, whose result is pending, and a `wgmma_wait`. Three
 cases, in this order:
 
-1. A loop in which products only accumulate, from slots of rings: the wait is for the products of
-   the iteration before, so that the tensor cores never run dry. Slots are given back one iteration
-   later.
+1. A loop in which products only accumulate, from slots that stay for one more iteration: the wait
+   is for the products of the iteration before, so that the tensor cores never run dry. Slots of
+   rings are given back one iteration later; those that the threads fill must not be filled before.
 2. A loop in which one product needs another one through ordinary work, as attention does: the
    later product moves to the next iteration (a software pipeline of two stages), where it is
    started right behind the next early product. The work between runs while both are under way.
@@ -22,6 +22,7 @@ from typing import ClassVar
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Argument, Block, Module, Result, Value
 from blocklang.ir.op import Op
+from blocklang.ir.ops.async_copy import AsyncCommit
 from blocklang.ir.ops.asynchronous import MBarrierArrive, WgmmaBegin
 from blocklang.ir.ops.control import For, Yield
 from blocklang.ir.ops.dot import Dot
@@ -154,7 +155,11 @@ class _Accumulation:
             dot.results[0].replace_all_uses_with(
                 start(builder, dot, dot.acc, self.is_later if first else None)
             )
-        builder.loc = self.dots[-1].loc
+        # Copies that the threads start behind the products are started before the wait.
+        ops = self.body.ops
+        copies = [index for index, op in enumerate(ops) if isinstance(op, AsyncCommit)]
+        behind = max(copies, default=-1) + 1
+        builder = Builder(self.body, max(ops.index(self.dots[-1]), behind), self.dots[-1].loc)
         ends = self.body.terminator
         positions = [a.index - 1 for a in self.arguments]
         values = [ends.operands[p] for p in positions]

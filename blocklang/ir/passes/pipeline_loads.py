@@ -13,8 +13,9 @@ iterations before its reader:
                                           y = shared_load of the slot; dot y ...
                                         wait for all groups
 
-A warpgroup may still read its slot in the next iteration: with a factor for one, copies run one
-iteration less ahead, and are made visible to it before the barrier.
+A warpgroup may still read its slot in the next iteration, which `overlap-dots` decides later: with
+a factor for one, copies run one iteration less ahead, if there are more than two slots. They are
+made visible to it before the barrier, and started behind the first product, which need not wait.
 
 Addresses and masks are computed by copies of the ops that made them, which must be free of effects
 and products; loop-carried values among them are carried a second time, n - 1 steps ahead. Copies
@@ -35,7 +36,14 @@ from blocklang.ir.core import Argument, Function, Module, Operation, Result, Val
 from blocklang.ir.layout import LinearLayout, best_shared, conversion, copied_elements
 from blocklang.ir.op import Effect, Op
 from blocklang.ir.ops.async_copy import AsyncCommit, AsyncCopy, AsyncWait, NextSlot
-from blocklang.ir.ops.asynchronous import FenceAsync, LoadShared, SharedSlot, SharedView, ToShared
+from blocklang.ir.ops.asynchronous import (
+    FenceAsync,
+    LoadShared,
+    MBarrierAlloc,
+    SharedSlot,
+    SharedView,
+    ToShared,
+)
 from blocklang.ir.ops.control import For, Yield
 from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import Add, And, Cast, Compare, Multiply
@@ -43,7 +51,17 @@ from blocklang.ir.ops.memory import Load
 from blocklang.ir.ops.program import Constant, is_constant
 from blocklang.ir.ops.shape import ConvertLayout, Permute
 from blocklang.ir.ops.shared import Barrier, SharedAlloc, SharedLoad
-from blocklang.ir.types import BlockType, DType, SharedType, element_type, i1, i32, i64, shape_of
+from blocklang.ir.types import (
+    BlockType,
+    DType,
+    MBarriersType,
+    SharedType,
+    element_type,
+    i1,
+    i32,
+    i64,
+    shape_of,
+)
 
 from .lower_conversions import shared_vector
 from .manager import Pass
@@ -52,25 +70,68 @@ from .vectorize import vector_width
 
 LEAST_BYTES = 4
 DEFAULT_STAGES = 3
+_SPARE = 2048
+"""Bytes of shared memory for reductions."""
 
 
 @dataclass(frozen=True)
 class PipelineLoads(Pass):
-    """Copy what loops load for products ahead of time."""
+    """Copy what loops load for products ahead of time, with no more slots than a program's `limit`
+    of shared memory allows (0: any number of bytes).
+    """
 
+    limit: int = 0
     name: ClassVar[str] = "pipeline-loads"
 
     def _run(self, module: Module) -> None:
         for function in module.functions.values():
             loops = [op for op in function.walk() if isinstance(op, For)]
-            axes = analyze_axes(function) if loops else None
+            if not loops:
+                continue
+            axes = analyze_axes(function)
+            free = self.limit - sum(map(_bytes, function.walk())) - _SPARE
+            taken: dict[Operation, int] = {}
             for loop in loops:
                 depth = loop.num_stages or _stages(function)
-                assert axes is not None
-                if depth > 1 and _may_load_early(loop):
-                    pipeline = _Pipeline(loop, depth, _copies(loop, axes))
-                    if pipeline.copies and pipeline.ahead:
-                        pipeline.build()
+                copies = _copies(loop, axes) if depth > 1 and _may_load_early(loop) else []
+                if copies and self.limit:
+                    # Loops that follow each other have their slots in the same bytes.
+                    around = sum(taken.get(holder, 0) for holder in loop.holders)
+                    inside = _moved_through(loop, copies)
+                    depth = min(depth, _deepest(copies, free - around - inside))
+                if copies and depth > 1:
+                    made = _Pipeline(loop, depth, copies).build()
+                    taken[made] = depth * sum(copy.slot.bytes for copy in copies)
+
+
+def _deepest(copies: list[_Copy], free: int) -> int:
+    """How many slots there is room for, if nothing else keeps what is copied."""
+    kept = {keeper: None for copy in copies for keeper, _ in _kept(copy.load.results[0])}
+    return (free + sum(map(_bytes, kept))) // sum(copy.slot.bytes for copy in copies)
+
+
+def _moved_through(loop: For, copies: list[_Copy]) -> int:
+    """Bytes of shared memory for other conversions in a loop, one after the other."""
+    ours = {copy.load.results[0] for copy in copies}
+    found = [0]
+    for op in loop.walk():
+        if isinstance(op, ConvertLayout) and op.operand not in ours:
+            block, target = op.operand.type, op.results[0].type
+            assert isinstance(block, BlockType)
+            assert isinstance(target, BlockType)
+            if block.layout is not None and target.layout is not None:
+                through = conversion(block.layout, target.layout).kind == "shared"
+                found.append(block.size * element_type(block).bytes if through else 0)
+    return max(found)
+
+
+def _bytes(op: Operation) -> int:
+    """Bytes of shared memory that an op is going to take."""
+    if not isinstance(op, SharedAlloc | MBarrierAlloc | ToShared):
+        return 0
+    kind = op.results[0].type
+    assert isinstance(kind, SharedType | MBarriersType)
+    return kind.bytes
 
 
 def _stages(function: Function) -> int:
@@ -199,14 +260,16 @@ class _Pipeline:
     def __init__(self, loop: For, depth: int, copies: list[_Copy]) -> None:
         self.loop, self.depth, self.copies = loop, depth, copies
         self.has_warpgroups = any(_kept(copy.load.results[0]) for copy in copies)
-        self.ahead = depth - 1 - self.has_warpgroups
+        # Of two slots one is read and one is filled: products must be done where they are read.
+        self.ahead = max(depth - 1 - self.has_warpgroups, 1)
         self.block = loop.body.block
         # Ops of the slices in the order of the text, and carried positions, in order.
         ops = set().union(*(copy.needs.ops for copy in copies))
         self.ops = [op for op in self.block.ops if op in ops]
         self.carried = sorted(set().union(*(copy.needs.carried for copy in copies)))
 
-    def build(self) -> None:
+    def build(self) -> For:
+        """Rewrite the loop; the new one."""
         loop, before = self.loop, Builder.before(self.loop)
         self.buffers = [
             before.insert(
@@ -222,6 +285,7 @@ class _Pipeline:
         assert made.parent is not None
         behind = Builder(made.parent, made.parent.ops.index(made) + 1, loop.loc)
         behind.insert(AsyncWait(groups=0, loc=loop.loc))
+        return made
 
     def copy_ahead(
         self, builder: Builder, index: Value, ahead: Sequence[Value], steps: int, slot: Value
@@ -318,6 +382,10 @@ class _Pipeline:
         if self.has_warpgroups:
             builder.insert(FenceAsync(loc=loc))
         builder.insert(Barrier(loc=loc))
+        first_product = next((op for op in block.ops if _is_of_warpgroup(op)), None)
+        if first_product is not None:
+            # Products do not wait until the copies are started.
+            builder = Builder(block, block.ops.index(first_product) + 1, loc)
         free = builder.insert(NextSlot(slot, self.depth, self.ahead, loc=loc)).result
         index = block.arguments[0]
         following = self.copy_ahead(builder, index, ahead, self.ahead, free)
@@ -329,6 +397,10 @@ class _Pipeline:
         values = (*terminator.operands, later, *following)
         builder.insert(Yield(values, loc=terminator.loc))
         terminator.erase()
+
+
+def _is_of_warpgroup(op: Operation) -> bool:
+    return isinstance(op, Dot) and op.instruction == "wgmma"
 
 
 def _read(copy: _Copy, buffer: Value, slot: Value) -> None:

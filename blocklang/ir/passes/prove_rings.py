@@ -14,12 +14,15 @@ follows all paths of each side, ring by ring, with exact numbers for slots and p
    is overwritten behind such a wait only, and every product is waited for.
 5. What threads store for the tensor memory accelerator or for warpgroups is fenced and behind a
    barrier before it is read, and stored again only when the reader is done and a barrier has told
-   all threads. The same for copies that the threads wait for themselves.
-6. Buffers and barriers that are used beside the threads share no bytes with anything.
+   all threads. The same for copies that the threads wait for themselves; those that they start with
+   `async_copy` are followed slot by slot.
+6. Buffers and barriers that are used beside the threads share no bytes with anything, but for those
+   that threads fill with `async_copy`: others use their bytes when all slots are free.
 
 Sound, and narrower than what hardware allows: a slot is waited for once, in order; predicates of
 arrivals must follow from the number of the iteration; scalars that both sides load from memory are
-taken to be the same. What it refuses is a mistake in the compiler, not in the kernel.
+taken to be the same. Which iteration the copies that threads start are for is not known. What it
+refuses is a mistake in the compiler, not in the kernel.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from blocklang.ir.analysis.ring_order import Event, Expressions, compared_with_f
 from blocklang.ir.core import Block, Function, Module, Operation, Value
 from blocklang.ir.errors import UnorderedAsyncMemory
 from blocklang.ir.op import Effect, Op
+from blocklang.ir.ops.async_copy import AsyncCopy
 from blocklang.ir.ops.asynchronous import (
     ClusterRank,
     MBarrierAlloc,
@@ -41,9 +45,11 @@ from blocklang.ir.ops.asynchronous import (
     MBarrierExpect,
     MBarrierOp,
     MBarrierWait,
+    OneWarp,
     SharedSlot,
     SharedView,
     TmaLoad,
+    TmaSend,
     TmaStore,
     WarpSpecialize,
     Wgmma,
@@ -52,7 +58,9 @@ from blocklang.ir.ops.shared import SharedAlloc
 from blocklang.ir.types import MBarriersType, SharedType
 
 from ._prove_buffers import AtOnce, Copied, Stored
+from ._prove_copies import Filled
 from ._prove_products import Products, check_operands
+from ._prove_sends import prove_sends
 from ._prove_sides import Consumer, Producer, ProvedRing, refuse, slots_of
 from .dce import Needed
 from .manager import Pass
@@ -80,12 +88,14 @@ def _prove(function: Function) -> None:
     _check_places(function)
     if split is not None:
         _check_partitions(function, split, rings)
-        for ring in rings:
-            Paths(Producer(ring)).run(split.producer.block)
-            Paths(Consumer(ring, function)).run(split.consumer.block)
-        _check_order(split, rings)
+        for home, own in _homes(split, rings).items():
+            for ring in own:
+                Paths(Producer(ring)).run(home)
+                Paths(Consumer(ring, function)).run(split.consumer.block)
+            _check_order(split, home, own)
     _prove_products(function)
     _prove_buffers(function, {buffer for ring in rings for buffer in ring.buffers})
+    prove_sends(function)
 
 
 def _split(function: Function) -> WarpSpecialize | None:
@@ -133,6 +143,25 @@ def _rings(function: Function, split: WarpSpecialize) -> list[ProvedRing]:
     for ring in rings:
         _check_ring(function, split, ring)
     return rings
+
+
+def _homes(split: WarpSpecialize, rings: list[ProvedRing]) -> dict[Block, list[ProvedRing]]:
+    """The producers, each executed by one thread, with the rings that each fills alone."""
+    warps = [op for op in split.producer.block.ops if isinstance(op, OneWarp)]
+    homes: dict[Block, list[ProvedRing]] = {op.body.block: [] for op in warps}
+    if not homes:
+        return {split.producer.block: rings}
+    if len({op.warp for op in warps}) != len(warps) or len(warps) + 1 != len(
+        split.producer.block.ops
+    ):
+        refuse(split, "two producers are one warp, or something is executed by none")
+    for ring in rings:
+        users = [user for value in (ring.full, ring.empty) for user in value.users]
+        found = {home for home in homes for user in users if _is_in(user, home)}
+        if len(found) != 1:
+            refuse(ring.full.owner, "two producers fill one ring")
+        homes[found.pop()].append(ring)
+    return homes
 
 
 def _check_ring(function: Function, split: WarpSpecialize, ring: ProvedRing) -> None:
@@ -208,7 +237,7 @@ def _check_partitions(function: Function, split: WarpSpecialize, rings: list[Pro
     """What each side may do at all, and that the registers are there."""
     for op in split.producer.block.walk():
         assert isinstance(op, Op)
-        if isinstance(op, TmaLoad | MBarrierWait | MBarrierExpect):
+        if isinstance(op, OneWarp | TmaLoad | MBarrierWait | MBarrierExpect):
             continue
         if isinstance(op, MBarrierOp) or op.effects & ~Effect.READ:
             refuse(op, f"{op.mnemonic} is nothing for one thread of a producer")
@@ -227,7 +256,10 @@ def _check_partitions(function: Function, split: WarpSpecialize, rings: list[Pro
         refuse(split, f"{first} and {groups} times {rest} registers are more than were launched")
 
 
-def _check_order(split: WarpSpecialize, rings: list[ProvedRing]) -> None:
+def _check_order(split: WarpSpecialize, home: Block, rings: list[ProvedRing]) -> None:
+    """Hold a producer against the consumer, as to the rings that this one fills: others make it
+    wait for nothing.
+    """
     if not rings:
         return
     expressions = Expressions()
@@ -238,14 +270,14 @@ def _check_order(split: WarpSpecialize, rings: list[ProvedRing]) -> None:
         return Event("fill", numbers[op.barriers]) if isinstance(op, MBarrierExpect) else None
 
     def takes(op: Operation) -> Event | None:
-        if isinstance(op, MBarrierWait):
+        if isinstance(op, MBarrierWait) and op.barriers in numbers:
             return Event("take", numbers[op.barriers])
-        if not isinstance(op, MBarrierArrive):
+        if not isinstance(op, MBarrierArrive) or op.barriers not in empties:
             return None
         loop = None if op.predicate is None else compared_with_first(op.predicate)
         return Event("give", empties[op.barriers], loop)
 
-    producer = ring_order.tree(split.producer.block, fills, expressions)
+    producer = ring_order.tree(home, fills, expressions)
     consumer = ring_order.tree(split.consumer.block, takes, expressions)
     for number, ring in enumerate(rings):
         filled = ring_order.order(producer, "fill", number)
@@ -271,6 +303,7 @@ def _prove_products(function: Function) -> None:
 def _prove_buffers(function: Function, of_rings: set[Value]) -> None:
     at_once: dict[Value, list[Value]] = {}
     stored: list[Value] = []
+    filled: list[Value] = []
     for op in function.walk():
         if isinstance(op, TmaLoad) and _allocation(op.buffer) not in of_rings:
             at_once.setdefault(op.barriers, []).append(_allocation(op.buffer))
@@ -279,34 +312,60 @@ def _prove_buffers(function: Function, of_rings: set[Value]) -> None:
         if isinstance(op, SharedAlloc) and op.results[0] not in of_rings | copied:
             readers = {user for value in slots_of([op.results[0]]) for user in value.users}
             if any(isinstance(user, Wgmma | TmaStore) for user in readers):
-                stored.append(op.results[0])
+                (filled if _is_filled(readers) else stored).append(op.results[0])
     for full, found in at_once.items():
         Paths(Copied(function, AtOnce(full, tuple(found)))).run(function.block)
     for buffer in stored:
         Paths(Stored(function, buffer)).run(function.block)
+    for buffer in filled:
+        rivals = [op.results[0] for op in _sharing(function, buffer.owner)]
+        Paths(Filled(function, buffer, rivals)).run(function.block)
 
 
 def _check_places(function: Function) -> None:
-    """What is used beside the threads has bytes of its own."""
+    """What is used beside the threads has bytes of its own, but for what these copy themselves."""
     total = int(function.attributes.get("shared_bytes", 0))
-    places: list[tuple[Op, range, bool]] = []
-    for op in function.walk():
-        if not isinstance(op, SharedAlloc | MBarrierAlloc):
-            continue
-        kind = op.results[0].type
-        assert isinstance(kind, SharedType | MBarriersType)
-        place = range(op.offset, op.offset + kind.bytes)
+    alone: set[Op] = set()
+    for op in _allocations(function):
+        place = _place(op)
         if op.offset < 0 or place.stop > total:
             refuse(op, f"{op.mnemonic} is outside the {total} bytes that are asked for")
         users = {user for value in slots_of([op.results[0]]) for user in value.users}
-        is_beside = isinstance(op, MBarrierAlloc) or any(
-            isinstance(user, TmaLoad | TmaStore | Wgmma) for user in users
-        )
-        for other, bytes, other_is_beside in places:
-            is_shared = bytes.start < place.stop and place.start < bytes.stop
-            if is_shared and (is_beside or other_is_beside):
+        is_beside = any(isinstance(user, TmaLoad | TmaSend | TmaStore | Wgmma) for user in users)
+        if isinstance(op, MBarrierAlloc) or (is_beside and not _is_filled(users)):
+            alone.add(op)
+    for op in _allocations(function):
+        for other in _sharing(function, op):
+            if op in alone or other in alone:
                 _overlap(op, other)
-        places.append((op, place, is_beside))
+
+
+def _is_filled(users: set[Operation]) -> bool:
+    """Whether the threads copy to a buffer, and nothing else fills it."""
+    if any(isinstance(user, TmaLoad | TmaSend | TmaStore) for user in users):
+        return False
+    return any(isinstance(user, AsyncCopy) for user in users)
+
+
+def _allocations(function: Function) -> list[SharedAlloc | MBarrierAlloc]:
+    return [op for op in function.walk() if isinstance(op, SharedAlloc | MBarrierAlloc)]
+
+
+def _place(op: SharedAlloc | MBarrierAlloc) -> range:
+    kind = op.results[0].type
+    assert isinstance(kind, SharedType | MBarriersType)
+    return range(op.offset, op.offset + kind.bytes)
+
+
+def _sharing(function: Function, op: object) -> list[SharedAlloc | MBarrierAlloc]:
+    """The other allocations that have a byte of that one."""
+    assert isinstance(op, SharedAlloc | MBarrierAlloc)
+    mine, found = _place(op), []
+    for other in _allocations(function):
+        its = _place(other)
+        if other is not op and its.start < mine.stop and mine.start < its.stop:
+            found.append(other)
+    return found
 
 
 def _overlap(op: Op, other: Op) -> None:

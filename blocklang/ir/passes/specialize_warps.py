@@ -34,6 +34,7 @@ from blocklang.ir.ops.asynchronous import (
     MBarrierArrive,
     MBarrierExpect,
     MBarrierWait,
+    OneWarp,
     SharedSlot,
     SharedView,
     TensorMap,
@@ -128,7 +129,7 @@ class _Split:
         one = builder.constant(1, i32)
         _consume(consumer.block, fills, Place(zero, zero))
         _produce(producer.block, copies, Place(zero, one))
-        self.strip(producer)
+        producer = self.divide(producer, rings)
         first, rest = self.registers()
         builder.insert(
             WarpSpecialize(
@@ -209,11 +210,29 @@ class _Split:
         ring.empty = builder.insert(empty).result
         ring.full.name, ring.empty.name = "full", "empty"
 
-    def strip(self, region: Region) -> None:
-        """Keep of the producer's body only what fills the rings."""
+    def divide(self, region: Region, rings: list[Ring]) -> Region:
+        """The producer for all rings as one for each, in a warp of its own: none of them waits for
+        a slot while another one has room. Of more rings than warps some share one.
+        """
+        if len(rings) == 1:
+            self.strip(region, rings)
+            return region
+        made, loc = Region(), self.loads[0].loc
+        for warp in range(min(_GROUP, len(rings))):
+            body, own = clone_region(region, {}), rings[warp::_GROUP]
+            self.strip(body, own)
+            made.block.append(OneWarp(warp=warp, loc=loc, regions=[body]))
+        self.strip(region, [])  # it uses nothing any more
+        made.block.append(Yield((), loc=loc))
+        return made
+
+    def strip(self, region: Region, rings: list[Ring]) -> None:
+        """Keep of the producer's body only what fills these rings."""
+        barriers = {value for ring in rings for value in (ring.full, ring.empty)}
+        kinds = TmaLoad | MBarrierWait | MBarrierExpect
         body = Function("producer", self.function.loc)
         body.body = region
-        keep_only(body, lambda op: isinstance(op, TmaLoad | MBarrierWait | MBarrierExpect))
+        keep_only(body, lambda op: isinstance(op, kinds) and op.barriers in barriers)
 
     def registers(self) -> tuple[int, int]:
         """The registers of a producer's and of a consumer's thread: what the launch allocates, of
