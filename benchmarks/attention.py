@@ -26,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks import compile_time
-from benchmarks.record import Results, gpu_milliseconds, parser
+from benchmarks.record import Results, finalist, gpu_milliseconds, parser
 from examples import flash_attention as ours
 
 SECTIONS = ("forward", "wide", "backward", "compile")
@@ -230,9 +230,13 @@ class Tuned:
         for trial in tuner.trials:
             if trial.problem is not None:
                 print(f"   {kernel.__name__} {trial.config}: {trial.reason[:100]}", flush=True)
-        config = tuner.best_config
         run = tuner.fn[grid]
-        return str(config), lambda: run(*arguments, **keywords, **config.keywords)
+
+        def made(config: Any) -> Launch:
+            return lambda: run(*arguments, **keywords, **config.keywords)
+
+        config = finalist(tuner, made)
+        return str(config), made(config)
 
 
 def measure(results: Results, case: Case, makers: dict[str, Callable[[], Made]]) -> None:

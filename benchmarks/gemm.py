@@ -28,7 +28,7 @@ import torch
 
 import blocklang
 from benchmarks import compile_time
-from benchmarks.record import Results, gpu_milliseconds, parser
+from benchmarks.record import Results, finalist, gpu_milliseconds, parser
 from blocklang.runtime import cuda
 from examples import gemm
 
@@ -136,11 +136,15 @@ class Ours:
         for trial in tuner.trials:
             if trial.problem is not None:
                 print(f"   {kernel.__name__} {trial.config}: {trial.reason[:100]}", flush=True)
-        config = tuner.best_config
-        chosen = {**keywords, **config.keywords}
         sizes = dict(zip(tuner._names, arguments, strict=False))
-        run = kernel[grid({**sizes, **chosen})]
-        return str(config), lambda: run(*arguments, **chosen)
+
+        def launch(config: Any) -> Launch:
+            chosen = {**keywords, **config.keywords}
+            run = kernel[grid({**sizes, **chosen})]
+            return lambda: run(*arguments, **chosen)
+
+        config = finalist(tuner, launch)
+        return str(config), launch(config)
 
     def plain(self, case: Case, kernel: Any = gemm.gemm) -> tuple[str, Launch]:
         """Programs that walk over tiles."""

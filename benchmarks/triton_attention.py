@@ -14,7 +14,7 @@ BLOCKS = ((128, 128, 8), (128, 64, 8), (128, 64, 4))
 
 def quickly(run: Callable[[], object], quantiles: Any) -> Any:
     """How long tuning measures a configuration."""
-    return triton.testing.do_bench(run, warmup=2, rep=10, quantiles=quantiles)
+    return triton.testing.do_bench(run, warmup=2, rep=20, quantiles=quantiles)
 
 
 @triton.jit

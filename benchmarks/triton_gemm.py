@@ -13,7 +13,7 @@ TILES = ((128, 256), (128, 128), (256, 128), (64, 256), (128, 64), (64, 128), (6
 
 def quickly(run: Callable[[], object], quantiles: Any) -> Any:
     """How long tuning measures a configuration."""
-    return triton.testing.do_bench(run, warmup=2, rep=10, quantiles=quantiles)
+    return triton.testing.do_bench(run, warmup=2, rep=20, quantiles=quantiles)
 
 
 def pointer_configurations() -> list[triton.Config]:

@@ -55,7 +55,7 @@ from blocklang.ir.passes.overlap_dots import OverlapDots
 from blocklang.ir.passes.pipeline_loads import PipelineLoads
 from blocklang.ir.passes.prove_barriers import ProveBarriers
 from blocklang.ir.passes.prove_rings import ProveRings
-from blocklang.ir.passes.specialize_warps import SpecializeWarps
+from blocklang.ir.passes.specialize_warps import NOT_SPECIALIZED, SpecializeWarps
 from blocklang.ir.passes.split_over_cluster import SplitOverCluster
 from blocklang.ir.passes.strength_reduction import StrengthReduction
 from blocklang.ir.passes.vectorize import Vectorize
@@ -235,6 +235,8 @@ def _compile_gpu(
     files = {"layout": print_module(module)}
     if _has_warpgroups(target):
         passes.run(module, overlap(target, environment.DISABLE_PASSES.get()))
+    unmet = module.kernel.attributes.get(NOT_SPECIALIZED)
+    metadata["warnings"] = [] if unmet is None else [str(unmet)]
     passes.run(module, shared_memory(target))
     files["shared"] = print_module(module)
     files["schedule"] = schedule(module.kernel)
@@ -260,7 +262,7 @@ def _compile_gpu(
             )
         done["cubin"] = assembled.cubin
         metadata["resources"] = asdict(assembled.kernels[symbol(module.kernel.name)])
-        metadata["warnings"] = list(assembled.warnings)
+        metadata["warnings"] += assembled.warnings
     return {**done, "metadata": json.dumps(metadata).encode()}
 
 

@@ -243,7 +243,7 @@ def configurations(ctas=(1,)):
     )  # fmt: skip
     return [
         blocklang.Config(
-            {"BLOCK_M": m * count, "BLOCK_N": n, "BLOCK_K": k, "GROUP": 8},
+            {"BLOCK_M": m * count, "BLOCK_N": n, "BLOCK_K": k, "GROUP": group},
             num_warps=w,
             num_stages=stages,
             num_ctas=count,
@@ -253,6 +253,8 @@ def configurations(ctas=(1,)):
         if count == 1 or w == 8
         for k in (64, 32, 128, 256)
         for stages in (2, 3, 4, 6)
+        # Of large tiles, more at a time may be better for the second-level cache.
+        for group in ((8, 16) if m * n == 32768 else (8,))
     ]
 
 

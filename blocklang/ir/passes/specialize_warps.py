@@ -7,11 +7,12 @@ rings: a slot is full when its bytes have arrived, empty when every warp has rea
 does not wait where a loop ends, so that the next tile's copies run under this tile's epilogue.
 
 Kernels are left alone whose copies depend on what only the consumer knows, and those with a loop
-that forbids it.
+that forbids it. Where a loop asks for it in vain, the function says why.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -55,15 +56,18 @@ _GROUP = 4
 _PRODUCER_REGISTERS = 24
 _CLUSTER_PRODUCER_REGISTERS = 40
 _REGISTERS = 65536
+_MOST_WARPS = 32
 _MOST_REGISTERS = 240
+NOT_SPECIALIZED = "not_specialized"
+"""The attribute of a function that says why a loop's wish was not met."""
 _SPARE = 2048
 """Bytes of shared memory for barriers and reductions."""
 
 
 @dataclass(frozen=True)
 class SpecializeWarps(Pass):
-    """Split a kernel into a producer and a consumer. Rings that need not be deep are made so only
-    as far as a program's `limit` of shared memory allows (0: any number of bytes).
+    """Split a kernel into a producer and a consumer. Rings are as deep as a program's `limit` of
+    shared memory allows (0: any number of bytes), at most as deep as is wished.
     """
 
     limit: int = 0
@@ -72,37 +76,52 @@ class SpecializeWarps(Pass):
     def _run(self, module: Module) -> None:
         for function in module.functions.values():
             loads = [op for op in function.walk() if isinstance(op, LoadShared)]
-            if loads and _is_wanted(function, loads) and _is_possible(function, loads):
+            loops = [op for op in function.walk() if isinstance(op, For)]
+            if any(loop.warp_specialize == 0 and _holds(loop, loads) for loop in loops):
+                continue
+            problem = _obstacle(function, loads)
+            if not problem:
                 _Split(function, loads, self.limit).run()
+            elif (
+                asking := next((op for op in loops if op.warp_specialize == 1), None)
+            ) is not None:
+                function.attributes[NOT_SPECIALIZED] = (
+                    f"{asking.loc}: warps are not specialized, as this loop asks: {problem}"
+                )
 
 
-def _is_wanted(function: Function, loads: list[LoadShared]) -> bool:
-    """Whether some copy is in a loop, and no loop forbids it."""
-    loops = [loop for load in loads for loop in _loops_around(load)]
-    return bool(loops) and all(loop.warp_specialize != 0 for loop in loops)
+def _holds(loop: For, loads: list[LoadShared]) -> bool:
+    return any(loop in load.holders for load in loads)
 
 
-def _loops_around(op: Operation) -> list[For]:
-    """The loops around an op, innermost first."""
-    return [outer for outer in op.holders if isinstance(outer, For)]
-
-
-def _is_possible(function: Function, loads: list[LoadShared]) -> bool:
-    """Whether one thread can find out by itself what to copy: from scalars alone."""
+def _obstacle(function: Function, loads: list[LoadShared]) -> str:
+    """Why warps are not specialized, or an empty text: some copy must stand in a loop, and one
+    thread be able to find out by itself what to copy, from scalars alone.
+    """
     num_warps = int(function.attributes["num_warps"])
-    if num_warps % _GROUP or num_warps + _GROUP > 32:
-        return False
+    if num_warps % _GROUP:
+        return f"num_warps={num_warps} makes no whole warpgroups"
+    if num_warps + _GROUP > _MOST_WARPS:
+        return f"num_warps={num_warps} leaves none for a producer"
+    if not any(_loops_around(load) for load in loads):
+        return "the tensor memory accelerator copies nothing for products in loops"
     needed = Needed(function, lambda op: isinstance(op, LoadShared))
     for op in needed.ops:
         if isinstance(op, LoadShared | For | If):
             continue
         assert isinstance(op, Op)
-        if isinstance(op, While) or op.effects & ~Effect.READ:
-            return False
         touched = () if op.is_terminator else (*op.operands, *op.results)
-        if any(isinstance(v.type, BlockType) for v in touched):
-            return False
-    return not any(isinstance(v.type, BlockType) for v in needed.values)
+        has_blocks = any(isinstance(v.type, BlockType) for v in touched)
+        if isinstance(op, While) or op.effects & ~Effect.READ or has_blocks:
+            return f"what is copied depends on more than scalars, here: {op.loc}"
+    if any(isinstance(v.type, BlockType) for v in needed.values):
+        return "what is copied depends on blocks"
+    return ""
+
+
+def _loops_around(op: Operation) -> list[For]:
+    """The loops around an op, innermost first."""
+    return [outer for outer in op.holders if isinstance(outer, For)]
 
 
 @dataclass
@@ -116,6 +135,7 @@ class _Split:
         self.num_ctas = int(self.function.attributes.get("num_ctas", 1))
         fills = find_fills(self.loads, self.depth, self.is_common)
         rings = list(dict.fromkeys(fill.ring for fill in fills))
+        self.fit(fills)
         self.deepen(fills)
         self.share(fills)
         consumer = self.move_body()
@@ -165,14 +185,35 @@ class _Split:
                 for load in loads:
                     load.set_operand(0, _map_of_share(load, self.num_ctas))
 
+    def free(self, rings: Iterable[Ring]) -> int:
+        """Bytes of shared memory that are left beside rings."""
+        used = sum(map(_shared_bytes, self.function.walk()))
+        return self.limit - used - sum(ring.bytes * ring.depth for ring in rings) - _SPARE
+
+    def fit(self, fills: list[Fill]) -> None:
+        """Take slots away until all have room, largest rings first; not where a loop itself says
+        how many it wants.
+        """
+        rings = dict.fromkeys(fill.ring for fill in fills)
+        wished = {
+            fill.ring
+            for fill in fills
+            if any(loop.num_stages for loop in _loops_around(fill.loads[0])[:1])
+        }
+        while self.limit and self.free(rings) < 0:
+            deep = [ring for ring in rings if ring.depth > 1 and ring not in wished]
+            if not deep:
+                return
+            max(deep, key=lambda ring: ring.bytes * ring.depth).depth -= 1
+
     def deepen(self, fills: list[Fill]) -> None:
         """Give what an outer loop copies a second slot, so that the next one arrives while this one
         is read.
         """
-        free = self.limit - sum(map(_shared_bytes, self.function.walk()))
-        free -= sum(fill.ring.bytes * fill.ring.depth for fill in fills) + _SPARE
+        free = self.free(dict.fromkeys(fill.ring for fill in fills))
         for fill in fills:
-            is_outer = fill.ring.depth == 1 and bool(_loops_around(fill.loads[0]))
+            is_outer = fill.ring.depth == 1 and self.depth(fill.loads[0]) == 1
+            is_outer = is_outer and bool(_loops_around(fill.loads[0]))
             if is_outer and (fill.ring.bytes <= free or not self.limit):
                 fill.ring.depth = 2
                 free -= fill.ring.bytes
