@@ -39,6 +39,7 @@ from blocklang.ir.passes.canonicalize import Canonicalize
 from blocklang.ir.passes.coalesce import Coalesce
 from blocklang.ir.passes.cse import CommonSubexpressionElimination
 from blocklang.ir.passes.dce import DeadCodeElimination
+from blocklang.ir.passes.defer_reductions import DeferReductions
 from blocklang.ir.passes.expand_descriptors import ExpandDescriptors
 from blocklang.ir.passes.expand_dot import ExpandDot
 from blocklang.ir.passes.expand_math import ExpandMath
@@ -101,6 +102,7 @@ def layouts(target: GpuTarget) -> list[Pass]:
         Coalesce(),  # global accesses say which layout suits them
         AssignLayouts(),  # everything else follows, with conversions where it cannot
         CommonSubexpressionElimination(),  # ranges and masks made again in one layout meet
+        DeferReductions(),  # before the next one, which splits what is left in loops
         LowerReductions(),  # before conversions: it makes some
         LoopInvariantCodeMotion(),  # conversions of invariants leave loops
         DeadCodeElimination(),

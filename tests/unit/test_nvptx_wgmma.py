@@ -105,12 +105,14 @@ def kernel(
     num_warps: int,
 ) -> str:
     """A kernel with a product of (M, N, K) on zero and one that is added to it under a predicate;
-    `a` comes from registers where it has no tile.
+    `a` comes from registers where it has no tile. Of fewer than 64 rows the factors are swapped.
     """
     m, n, k = shape
     a, b, acc = kinds
-    spread = (num_warps, 1) if m >= 16 * num_warps else (4, num_warps // 4)
-    result = wgmma_accumulator((m, n), spread, min(256, n // spread[1]))
+    rows, columns = (m, n) if m >= 64 else (n, m)
+    spread = (num_warps, 1) if rows >= 16 * num_warps else (4, num_warps // 4)
+    result = wgmma_accumulator((rows, columns), spread, min(256, max(columns // spread[1], 8)))
+    result = result if m >= 64 else result.permute((1, 0))
     block = f"block<{m}x{n}x{acc}, #acc>"
     first, size = tiles[0], BITS[a] // 8
     in_registers = wgmma_operand_a((m, k), spread, BITS[a])
@@ -182,6 +184,32 @@ def test_types(kinds: tuple[str, str, str], from_registers: bool) -> None:
 
 
 @needs_ptxas
+@pytest.mark.parametrize("rows", [16, 32])
+@pytest.mark.parametrize("kinds", FORMS, ids="-".join)
+def test_types_of_swapped_factors(kinds: tuple[str, str, str], rows: int) -> None:
+    a, b, acc = kinds
+    depth = 512 // BITS[a]
+    left = shared_tile((rows, depth), (1, 0), BITS[a], 64)
+    right = shared_tile((depth, 128), (0, 1), BITS[b], 64)
+    ptx, _ = assemble(kernel((rows, 128, depth), kinds, (left, right), 4))
+    result = {"i32": "s32"}.get(acc, acc)
+    form = f"m64n{rows}k{256 // BITS[a]}.{result}.{NAMES.get(b, b)}.{NAMES.get(a, a)} "
+    # Two products of two steps and two halves each.
+    assert len(re.findall(re.escape(f"wgmma.mma_async.sync.aligned.{form}"), ptx)) == 8
+
+
+@needs_ptxas
+@pytest.mark.parametrize("rows", [16, 32])
+@pytest.mark.parametrize("majors", list(itertools.product((0, 1), (0, 1))))
+def test_majors_of_swapped_factors(majors: tuple[int, int], rows: int) -> None:
+    left = shared_tile((rows, 64), (majors[0], 1 - majors[0]), 16, 128 if majors[0] else 2 * rows)
+    right = shared_tile((64, 128), (majors[1], 1 - majors[1]), 16, 128)
+    ptx, _ = assemble(kernel((rows, 128, 64), ("bf16", "bf16", "f32"), (left, right), 8))
+    flags = f"{int(majors[1] == 1)}, {int(majors[0] == 0)};"
+    assert len(re.findall(rf"wgmma\.mma_async.*, 1, 1, {flags}", ptx)) == 2 * 4
+
+
+@needs_ptxas
 @pytest.mark.parametrize("swizzle", [128, 64, 32])
 @pytest.mark.parametrize("majors", list(itertools.product((0, 1), (0, 1))))
 def test_majors(majors: tuple[int, int], swizzle: int) -> None:
@@ -196,7 +224,8 @@ def test_majors(majors: tuple[int, int], swizzle: int) -> None:
 @pytest.mark.parametrize(
     ("shape", "num_warps"),
     [((64, 8, 64), 4), ((64, 256, 64), 4), ((128, 256, 64), 8), ((256, 64, 64), 8),
-     ((64, 128, 64), 8)],
+     ((64, 128, 64), 8), ((8, 64, 64), 4), ((16, 256, 64), 16), ((16, 64, 64), 16),
+     ((32, 64, 64), 8)],
 )  # fmt: skip
 def test_sizes(shape: tuple[int, int, int], num_warps: int) -> None:
     m, n, k = shape

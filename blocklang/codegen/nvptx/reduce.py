@@ -47,7 +47,7 @@ def _(e: NvptxEmitter, op: Reduce) -> list[str]:
         ]
         values, size = combine(e, op.regions[0].block, low, high, half), half
     for bit, basis in enumerate(block.layout.bases_of("lane")):
-        if basis[op.axis]:
+        if basis[op.axis] and not op.within_thread:
             others = [
                 exchange(e, v, t, size, 1 << bit) for v, t in zip(values, elements, strict=True)
             ]

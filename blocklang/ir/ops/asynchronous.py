@@ -382,7 +382,9 @@ class OneWarp(Op, mnemonic="one_warp", effects=Effect.OBSERVABLE):
 
     def check(self) -> None:
         require(0 <= self.warp < 4, "a warpgroup has 4 warps")
-        require(isinstance(self.parent_op, WarpSpecialize), "it stands in a producer")
+        split = self.parent_op
+        is_there = isinstance(split, WarpSpecialize) and self.parent is split.regions[1].block
+        require(is_there, "it stands in a producer")
 
 
 def _check_indices(indices: Sequence[Value]) -> None:

@@ -15,14 +15,16 @@ class Reduce(Op, mnemonic="reduce"):
 
     The region takes two elements of each block (all left ones, then all right ones) and yields
     their combination, which must be associative and commutative. Results lack the axis; a block of
-    rank 1 becomes a scalar. With `within_warp` each warp combines only what its own threads hold:
-    the results keep the axis, with one entry a warp that holds a distinct part of it.
-    `lower_reductions` introduces that form and what combines the entries.
+    rank 1 becomes a scalar. With `within_warp` each warp combines only what its own threads hold,
+    with `within_thread` each thread: the results keep the axis, with one entry a warp, or a thread,
+    that holds a distinct part of it. `lower_reductions` and `defer_reductions` introduce these
+    forms and what combines the entries.
     """
 
     inputs: tuple[Value, ...] = operand(variadic=True)
     axis: int = attribute()
     within_warp: bool = attribute(default=False)
+    within_thread: bool = attribute(default=False)
     combine = region()
     results_ = outputs()
 
@@ -31,9 +33,9 @@ class Reduce(Op, mnemonic="reduce"):
         for value in self.inputs:
             block = value.type
             assert isinstance(block, BlockType)
-            if self.within_warp:
+            if self.within_warp or self.within_thread:
                 assert block.layout is not None
-                layout = partial_layout(block.layout, self.axis)
+                layout = partial_layout(block.layout, self.axis, self.within_thread)
                 types.append(BlockType(layout.shape, block.element, layout))
                 continue
             shape = (*block.shape[: self.axis], *block.shape[self.axis + 1 :])
@@ -48,6 +50,7 @@ class Reduce(Op, mnemonic="reduce"):
         require(isinstance(first, BlockType), "inputs are blocks")
         assert isinstance(first, BlockType)
         require(0 <= self.axis < first.rank, "axis is a dimension of the inputs")
+        require(not (self.within_warp and self.within_thread), "within warps or within threads")
         require([r.type for r in self.results] == self.infer(), "results lack the axis")
         for value in self.inputs:
             kind = value.type
@@ -63,17 +66,18 @@ class Reduce(Op, mnemonic="reduce"):
                 "the region yields one element of each input")  # fmt: skip
 
 
-def partial_layout(layout: LinearLayout, axis: int) -> LinearLayout:
-    """The layout of what a reduction within warps leaves: `axis` counts the warps that differ
-    along it.
+def partial_layout(layout: LinearLayout, axis: int, within_thread: bool = False) -> LinearLayout:
+    """The layout of what a reduction within warps, or within threads, leaves: `axis` counts the
+    warps, or the threads, that differ along it.
     """
+    counted = ("lane", "warp") if within_thread else ("warp",)
     bases: list[tuple[str, tuple[tuple[int, ...], ...]]] = []
     position = 0
     for dim, of_dim in layout.bases:
         kept = []
         for basis in of_dim:
             along = 0
-            if dim == "warp" and basis[axis]:
+            if dim in counted and basis[axis]:
                 along = 1 << position
                 position += 1
             kept.append((*basis[:axis], along, *basis[axis + 1 :]))

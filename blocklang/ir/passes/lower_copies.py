@@ -130,13 +130,16 @@ def _others(op: TmaStore) -> int:
     """How many stores from other buffers follow each store from this one: these may still read.
 
     Only where all stores of the kernel stand in one block is the order known to be always the same,
-    and only where they are of one kind does each thread that starts any start all.
+    and only where they are of one kind does each thread that starts any start all. Of a buffer that
+    is sent several times, any of them may be the last.
     """
     *_, top = op, *op.holders
     assert top.parent is not None
     assert op.parent is not None
     everywhere = [each for each in top.parent.walk() if isinstance(each, TmaStore | TmaSend)]
     here = [each for each in op.parent.ops if isinstance(each, TmaStore | TmaSend)]
+    if sum(each.buffer is op.buffer for each in everywhere) > 1:
+        return 0
     kinds = {isinstance(op, TmaSend) or _box_of_parts(op) is not None for op in everywhere}
     return len(here) - 1 if len(here) == len(everywhere) and len(kinds) == 1 else 0
 
