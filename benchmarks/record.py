@@ -8,6 +8,7 @@ import argparse
 import importlib.metadata
 import json
 import platform
+import statistics
 import subprocess
 import time
 from collections.abc import Callable
@@ -102,29 +103,65 @@ def parser(description: str) -> argparse.ArgumentParser:
     return made
 
 
+FLUSHED_BYTES = 256 << 20
+SHORT_RUN = 0.2
+"""Milliseconds below which launching may take longer than running."""
+BATCH = 10
+PAUSE = 2_000_000
+"""Clocks of a GPU, about a millisecond, in which the host launches a batch of short runs."""
+
+
 def gpu_milliseconds(function: Callable[[], object], repetitions: int = 100) -> float:
-    """The median time of `function` on the GPU, with the second-level cache flushed before each
-    run.
+    """The median time of `function` on the GPU, in about `repetitions` milliseconds of runs, with
+    the second-level cache flushed before each, as `triton.testing.do_bench` does it.
+
+    Of short runs the GPU waits until the host has launched a batch, so that nobody's time is that
+    of launches.
     """
-    from triton.testing import do_bench
+    import torch
 
-    return float(do_bench(function, warmup=25, rep=repetitions, return_mode="median"))
+    cache = torch.empty(FLUSHED_BYTES // 4, dtype=torch.int32, device="cuda")
+    function()
+    first = _event_times(function, 5, cache, pause=False)
+    each = statistics.median(first) + 0.06  # and the time that flushing takes
+    for _ in range(max(1, int(25 / each))):
+        function()
+    count = max(5, int(repetitions / each))
+    return statistics.median(_event_times(function, count, cache, pause=each < SHORT_RUN))
 
 
-FINALISTS = 3
+def _event_times(
+    function: Callable[[], object], count: int, cache: Any, pause: bool
+) -> list[float]:
+    """The times of `count` runs between two events each."""
+    import torch
+
+    pairs = [tuple(torch.cuda.Event(enable_timing=True) for _ in range(2)) for _ in range(count)]
+    for number, (start, end) in enumerate(pairs):
+        if pause and number % BATCH == 0:
+            torch.cuda._sleep(PAUSE)
+        cache.zero_()
+        start.record()
+        function()
+        end.record()
+    torch.cuda.synchronize()
+    return [start.elapsed_time(end) for start, end in pairs]
+
+
+FINALISTS = 4
 
 
 def finalist(tuner: Any, launch: Callable[[Any], Callable[[], object]]) -> Any:
     """Of the few configurations that were fastest when `tuner` measured them briefly, the one that
-    is fastest in turns; `launch` makes what launches one of them. Where nothing was measured, the
-    tuner's choice.
+    is fastest in turns, there and back, since clocks change; `launch` makes what launches one of
+    them. Where nothing was measured, the tuner's choice.
     """
     measured = sorted((t for t in tuner.trials if t.milliseconds), key=lambda t: t.milliseconds)
     if not measured:
         return tuner.best_config
     runs = {trial.config: launch(trial.config) for trial in measured[:FINALISTS]}
     times: dict[Any, float] = dict.fromkeys(runs, 0.0)
-    for _ in range(2):
-        for config, run in runs.items():
-            times[config] += gpu_milliseconds(run, 20)
+    for order in (list(runs), list(reversed(runs)), list(runs), list(reversed(runs))):
+        for config in order:
+            times[config] += gpu_milliseconds(runs[config], 15)
     return min(times, key=lambda config: times[config])

@@ -85,7 +85,7 @@ class PipelineLoads(Pass):
 
     def _run(self, module: Module) -> None:
         for function in module.functions.values():
-            loops = [op for op in function.walk() if isinstance(op, For)]
+            loops = [op for op in function.walk() if isinstance(op, For) and _loads_factors(op)]
             if not loops:
                 continue
             axes = analyze_axes(function)
@@ -136,6 +136,10 @@ def _bytes(op: Operation) -> int:
 
 def _stages(function: Function) -> int:
     return int(function.attributes.get("num_stages", DEFAULT_STAGES))
+
+
+def _loads_factors(loop: For) -> bool:
+    return any(isinstance(op, Load) and feeds_product(op.results[0]) for op in loop.body.block.ops)
 
 
 def _may_load_early(loop: For) -> bool:

@@ -54,8 +54,11 @@ class ProveBarriers(Pass):
     def _run(self, module: Module) -> None:
         for function in module.functions.values():
             _check_places(function)
-            for step in _steps(function):
-                if step.op is not None and _touches_shared(step.op):
+            steps = [step for step in _steps(function) if step.op is not None]
+            accesses = [step.op for step in steps if step.op and _touches_shared(step.op)]
+            for step in steps:
+                # Most readers of rings have nobody whom they could meet.
+                if step.op in accesses and any(_may_meet(step.op, each) for each in accesses):
                     _prove(step, step.op)
 
 
@@ -254,6 +257,16 @@ def _same_slot(first: Value, second: Value, turns: _Turns | None) -> bool:
 
 def _touches_shared(op: Op) -> bool:
     return bool(op.effects & (Effect.READ_SHARED | Effect.WRITE_SHARED))
+
+
+def _may_meet(first: Op, second: Op) -> bool:
+    """Whether two accesses may touch a common byte, in some slots, and one of them writes."""
+    if Effect.WRITE_SHARED not in first.effects | second.effects:
+        return False
+    left, right = _buffers(first), _buffers(second)
+    if not left or not right:
+        return True
+    return any(_bytes(one) & _bytes(other) for one in left for other in right)
 
 
 def _prove(step: _Step, op: Op) -> None:
