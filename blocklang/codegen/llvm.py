@@ -44,14 +44,14 @@ def parse_module(text: str) -> binding.ModuleRef:
 
 
 def optimize(
-    module: binding.ModuleRef, machine: binding.TargetMachine, level: int = 3, loops: bool = True
+    module: binding.ModuleRef, machine: binding.TargetMachine, level: int = 3, unroll: bool = True
 ) -> None:
-    """Run LLVM's standard pipeline for `machine`. Without `loops` it neither unrolls nor vectorises
-    them, nor straight code: a third of its time that is lost on code which is made of vectors.
+    """Run LLVM's standard pipeline for `machine`, without finding vectors in loops and in straight
+    code: time that is lost on code which is made of vectors. Loops are unrolled only if wished.
     """
     options = binding.create_pipeline_tuning_options(speed_level=level)
-    if not loops:
-        options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
+    options.loop_vectorization = options.slp_vectorization = False
+    options.loop_unrolling = unroll
     builder = binding.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
 
