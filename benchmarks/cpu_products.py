@@ -142,7 +142,7 @@ def measure(results: Results, name: str) -> None:
         values["of_numpy"] = best["numpy"] / seconds
         if provider == "blocklang":
             values |= {"threads": thread_count(), "error": error, "correct": error < 1e-5}
-        results.add("cpu products", name, provider, **values)
+        results.add("cpu_products", name, provider, **values)
 
 
 def main() -> None:

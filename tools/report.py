@@ -202,6 +202,20 @@ def cpu_table(section: Section) -> str:
     return table(header, lines)
 
 
+def cpu_products_table(section: Section) -> str:
+    """Products and attention on the CPU beside NumPy."""
+    header = ("kernel", "NumPy, GFLOP/s", "blocklang, GFLOP/s", "× NumPy")
+    lines = [
+        (
+            case,
+            *(f"{by[p]['rate'] / 1e9:.0f}" for p in ("numpy", "blocklang")),
+            f"{by['blocklang']['of_numpy']:.2f}",
+        )
+        for case, by in section.cases.items()
+    ]
+    return table(header, lines)
+
+
 def import_table(section: Section) -> str:
     """Time of fresh processes that import something."""
     names = {
@@ -228,10 +242,12 @@ TABLES: Mapping[str, Callable[[Section], str]] = {
     "launch": launch_table,
     "compile": compile_table,
     "cpu": cpu_table,
+    "cpu_products": cpu_products_table,
     "import": import_table,
 }
 
 
+ON_THE_CPU = ("cpu", "cpu_products", "import")
 # What a plot can show, by the entry of a row that has it.
 SHARES: Mapping[str, str] = {
     "of_copy": "share of the speed of a copy",
@@ -249,7 +265,7 @@ def provenance(section: Section) -> str:
         for package in ("numpy", "llvmlite", "torch", "triton"):
             if versions.get(package):
                 shown.append(f"{package} {versions[package]}")
-        gpu = environment["gpu"] if section.name not in ("cpu", "import") else None
+        gpu = environment["gpu"] if section.name not in ON_THE_CPU else None
         machine = gpu.split(",")[0] if gpu else environment["host"]
         machine += "".join(f", {count} threads" for count in threads)
         lines.append(f"*{machine}, {environment['date']}; {', '.join(shown)}.*\n")
@@ -281,7 +297,7 @@ def bars(section: Section) -> tuple[str, dict[str, dict[str, float]]]:
 
     The bound is 1 in every case.
     """
-    shown = ("cublas", "triton", "numpy", "blocklang", "blocklang-shaped")
+    shown = ("cublas", "cudnn", "flash2", "triton", "numpy", "blocklang", "blocklang-shaped")
     share = next(name for name in SHARES if any(name in row for row in section.rows))
     lengths = {
         case: {p: row[share] for p, row in by.items() if p in shown}

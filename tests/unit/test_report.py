@@ -66,6 +66,21 @@ ROWS = [
         "of_copy": 0.5,
         "threads": 2,
     },
+    {
+        "section": "cpu_products",
+        "case": "product",
+        "provider": "numpy",
+        "rate": 5e10,
+        "of_numpy": 1.0,
+    },
+    {
+        "section": "cpu_products",
+        "case": "product",
+        "provider": "blocklang",
+        "rate": 4e10,
+        "of_numpy": 0.8,
+        "threads": 2,
+    },
     {"section": "import", "case": "fresh process", "provider": "blocklang", "ms": 30.0},
     product_row("cublas", 1.0, correct=True),
     product_row("blocklang", 0.8, correct=True, configuration="BLOCK_M=64"),
@@ -88,6 +103,7 @@ EXPECTED = {
     "launch": "| 3 arrays | blocklang | 3.00 | 1.5 |",
     "compile": "| softmax | 250 | 100 | 2.5 × |",
     "cpu": "| add | 1.00 | 4.00 | 2.00 | 2.0 × | 50% |",
+    "cpu_products": "| product | 50 | 40 | 0.80 |",
     "import": "| `import blocklang` | 30 |",
 }
 
@@ -129,11 +145,13 @@ def test_table(section, project):
     page = report.fill(marks(section), sections)
     assert EXPECTED[section] in page.splitlines()
     assert "old" not in page
-    machine = {"cpu": "Some CPU, 2 threads", "import": "Some CPU"}.get(section, "Some GPU")
+    machine = {"import": "Some CPU"}.get(section, "Some GPU")
+    if section.startswith("cpu"):
+        machine = "Some CPU, 2 threads"
     assert f"*{machine}, 2026-01-02; Python 3.12.0, numpy 2.0, triton 3.6.*" in page
     assert report.fill(page, sections) == page
     assert "![" not in page
-    has_plot = section not in ("launch", "compile", "ladder_code", "import")
+    has_plot = section not in ("launch", "compile", "ladder_code", "cpu_products", "import")
     assert (f"(pictures/{section}.svg)" in report.fill(page, sections, "pictures")) == has_plot
 
 
