@@ -273,7 +273,7 @@ def _compile_cpu(
 ) -> dict[str, bytes]:
     from blocklang.codegen.cpu import CpuOptions, compile_cpu
 
-    metadata = _metadata(module, target)
+    metadata = _metadata(module, target) | {"warnings": []}
     with passes.measure("generate code"):
         code = compile_cpu(module, target, CpuOptions(options.fp_fusion))
     metadata |= {

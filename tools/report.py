@@ -269,7 +269,7 @@ def provenance(section: Section) -> str:
         machine = gpu.split(",")[0] if gpu else environment["host"]
         machine += "".join(f", {count} threads" for count in threads)
         lines.append(f"*{machine}, {environment['date']}; {', '.join(shown)}.*\n")
-    return "".join(lines)
+    return "".join(dict.fromkeys(lines))
 
 
 def fill(page: str, sections: Mapping[str, Section], images: str = "") -> str:

@@ -140,8 +140,10 @@ def submit(
     pointers = (ctypes.c_void_p * max(len(places), 1))(*places)
     # A kernel is loaded when it is first asked for its function, and unloaded with this object: two
     # threads must not both load it, of which one would go with its launch hardly begun.
-    with _loading:
-        function = kernel.function
+    function: Function | None = vars(kernel).get("function")
+    if function is None:
+        with _loading:
+            function = kernel.function
     if context != function.context:
         with cuda.pushed(function.context):
             _launch(name, kernel, function, grid, stream, ctypes.addressof(pointers))

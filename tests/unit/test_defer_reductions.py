@@ -26,14 +26,28 @@ def one_number(x, y, n, BLOCK: bl.constexpr):
 
 @blocklang.jit
 def scaled_rows(x, y, n, ROWS: bl.constexpr, BLOCK: bl.constexpr):
-    """Of n blocks of ROWS x BLOCK elements, each row by itself; older sums count for less."""
+    """Of n blocks of ROWS x BLOCK elements, each row by itself, relative to its largest so far."""
     row = bl.arange(0, ROWS)
     at = row[:, None] * BLOCK + bl.arange(0, BLOCK)[None, :]
     total = bl.zeros((ROWS,), bl.float32)
+    top = bl.full((ROWS,), -1e30, bl.float32)
     for i in range(n):
         v = bl.load(x + i * ROWS * BLOCK + at)
-        total = total * bl.exp2(-(bl.max(v, 1) * 0.0 + 1.0)) + bl.sum(v * v, 1)
+        higher = bl.maximum(top, bl.max(v, 1))
+        total = total * bl.exp2(top - higher) + bl.sum(bl.exp2(v - higher[:, None]), 1)
+        top = higher
     bl.store(y + row, total)
+
+
+@blocklang.jit
+def grown(x, y, n, BLOCK: bl.constexpr):
+    """What the elements of a row are multiplied by may be infinite, where some of them are 0."""
+    at = bl.arange(0, BLOCK)
+    total = 0.0
+    for i in range(n):
+        v = bl.load(x + i * BLOCK + at)
+        total = total * bl.exp2(bl.max(v)) + bl.sum(bl.exp2(v))
+    bl.store(y, total)
 
 
 @blocklang.jit
@@ -76,10 +90,19 @@ def test_scaled_rows(rows: int, block: int, warps: int, n: int) -> None:
     x = np.random.default_rng(n).standard_normal((max(n, 1), rows, block)).astype(np.float32)
     y = np.full(rows, np.nan, np.float32)
     run(scaled_rows, x, y, {"ROWS": rows, "BLOCK": block}, n, warps, 1)
-    expected = np.zeros(rows)
-    for each in x[:n].astype(np.float64):
-        expected = expected / 2 + (each**2).sum(axis=1)
+    wide = x[:n].astype(np.float64)
+    top = wide.max(axis=(0, 2), initial=-1e30)
+    expected = np.exp2(wide - top[:, None]).sum(axis=(0, 2))
     np.testing.assert_allclose(y, expected, rtol=1e-5)
+
+
+def test_infinite_factors_make_no_nan() -> None:
+    x = np.full((2, 128), -200, np.float32)
+    x[0, 3], x[1, 5] = 3, 200
+    y = np.full(1, np.nan, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        run(grown, x, y, {"BLOCK": 128}, 2, 4, 0)
+    assert y[0] == np.inf
 
 
 @pytest.mark.parametrize("n", [0, 1, 7])

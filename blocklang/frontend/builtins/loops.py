@@ -52,11 +52,11 @@ def range_(
     """Go from `arg1` to below `arg2` by `step`, or from 0 to below `arg1`, as Python's range does.
 
     `num_stages` asks for software pipelining of the loop, `warp_specialize` for warps of their own
-    for the copies (False forbids them, None leaves it to the compiler; where True cannot be, the
-    compiled kernel's `metadata["warnings"]` say why), `flatten` for one loop instead of this one
-    and one that stands directly inside. The other keywords are accepted for
-    Triton's sake: the compiler decides by itself. A step that is not known at compile time must be
-    positive.
+    for the copies (False forbids them, None leaves it to the compiler; where True cannot be, on a
+    target that has them, the compiled kernel's `metadata["warnings"]` say why), `flatten` for one
+    loop instead of this one and one that stands directly inside. The other keywords are accepted
+    for Triton's sake: the compiler decides by itself. A step that is not known at compile time must
+    be positive.
 
     Example: `for k in bl.range(0, n, BLOCK, num_stages=3):`
     """

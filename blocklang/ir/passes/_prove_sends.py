@@ -13,7 +13,7 @@ from blocklang.ir.types import BlockType
 
 from ._prove_sides import refuse
 
-_WARPS = 2
+_WARP_BITS = 2
 _GROUP = 4
 
 
@@ -46,7 +46,7 @@ def _check_parts(op: TmaSend) -> None:
     box = dict(zip(map.axes, map.box, strict=True))
     layout, taken = kind.layout, [0] * len(kind.shape)
     warps = layout.bases_of("warp")
-    for basis in warps[_WARPS:]:
+    for basis in warps[_WARP_BITS:]:
         moved = [axis for axis, step in enumerate(basis) if step]
         if len(moved) != 1 or basis[moved[0]].bit_count() != 1:
             refuse(op, "what a warpgroup sends is no part of the block")
@@ -55,7 +55,7 @@ def _check_parts(op: TmaSend) -> None:
             refuse(op, "a copy would send what two warpgroups hold")
         taken[axis] |= basis[axis]
     inside = [basis for dim in layout.in_dims if dim != "warp" for basis in layout.bases_of(dim)]
-    for basis in (*inside, *warps[:_WARPS]):
+    for basis in (*inside, *warps[:_WARP_BITS]):
         if any(step & bits for step, bits in zip(basis, taken, strict=True)):
             refuse(op, "a warpgroup holds elements that another one sends")
 

@@ -8,8 +8,9 @@
 What a thread holds of `u` are its own sums, so that the shuffles, and for rows that several warps
 hold also the way through shared memory, leave the loop. The factor `s` may be absent.
 
-Integers are summed in any order. Floats are, if no summand and no factor can be negative: then no
-thread's sum is larger than the whole one, and the rounding of both is bounded alike.
+Integers are summed in any order. Floats are, if no summand can be negative and the factor is a
+number from 0 to 1, as that of a running maximum is: then no thread's sum is ever larger than the
+whole one, and the rounding of both is bounded alike.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from blocklang.ir.ops.elementwise import (
     Multiply,
     Select,
     Sqrt,
+    Subtract,
 )
 from blocklang.ir.ops.program import constant_value, is_constant
 from blocklang.ir.ops.reduce import Reduce
@@ -185,10 +187,11 @@ def _is_deferrable(op: Reduce, loop: For) -> bool:
     kind = op.inputs[0].type
     assert isinstance(kind, BlockType)
     assert kind.layout is not None
-    bases = [basis for dim in ("lane", "warp") for basis in kind.layout.bases_of(dim)]
-    along = [basis for basis in bases if basis[op.axis]]
+    layout = kind.layout
     # A bit that moves along another axis too has no entry of its own.
-    return bool(along) and all(sum(map(bool, basis)) == 1 for basis in along)
+    along = {dim: [b for b in layout.bases_of(dim) if b[op.axis]] for dim in layout.in_dims}
+    is_plain = all(sum(map(bool, b)) == 1 for of_dim in along.values() for b in of_dim)
+    return is_plain and any(along.get(dim) for dim in ("lane", "warp"))
 
 
 def _sums(op: Reduce) -> bool:
@@ -211,8 +214,33 @@ def _is_order_free(found: _Sum) -> bool:
     assert isinstance(kind, DType)
     if not kind.is_float:
         return True
-    values = [found.reduce.inputs[0], *([] if found.factor is None else [found.factor])]
-    return all(_is_never_negative(value, 0) for value in values)
+    if found.factor is not None and not _is_share(found.factor):
+        return False
+    return _is_never_negative(found.reduce.inputs[0], 0)
+
+
+def _is_share(value: Value) -> bool:
+    """Whether a float is from 0 to 1, or no number: a constant, or the power of how far something
+    is below its maximum with something else.
+    """
+    known = constant_value(value)
+    if known is not None:
+        return 0 <= known <= 1
+    power = value.owner
+    if not isinstance(power, Exp | Exp2):
+        return False
+    exponent = power.operands[0].owner
+    while isinstance(exponent, Multiply):
+        # Units of another base.
+        numbers = [(v, constant_value(v)) for v in exponent.operands]
+        rest = [v for v, number in numbers if number is None or not 0 < number < float("inf")]
+        if len(rest) != 1:
+            return False
+        exponent = rest[0].owner
+    if not isinstance(exponent, Subtract):
+        return False
+    less, more = exponent.operands
+    return isinstance(more.owner, Maximum) and less in more.owner.operands
 
 
 _DEEPEST = 12

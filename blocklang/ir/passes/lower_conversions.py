@@ -32,7 +32,16 @@ from blocklang.ir.ops.reduce import Reduce
 from blocklang.ir.ops.shape import ConvertLayout
 from blocklang.ir.ops.shared import SharedAlloc, SharedLoad, SharedStore
 from blocklang.ir.ops.shared_dot import SharedDot
-from blocklang.ir.types import BlockType, DType, PointerType, SharedType, i1, u8, u64
+from blocklang.ir.types import (
+    BlockType,
+    DType,
+    PointerType,
+    SharedType,
+    element_type,
+    i1,
+    u8,
+    u64,
+)
 
 from .manager import Pass
 
@@ -62,6 +71,14 @@ def _block(value: Value) -> tuple[BlockType, LinearLayout]:
     assert isinstance(value.type, BlockType)
     assert value.type.layout is not None
     return value.type, value.type.layout
+
+
+def bytes_through_shared(op: ConvertLayout) -> int:
+    """Bytes of shared memory that a conversion takes; 0 for one that needs none."""
+    block, source = _block(op.operand)
+    _, target = _block(op.results[0])
+    through = conversion(source, target).kind == "shared"
+    return block.size * element_type(block).bytes if through else 0
 
 
 def _lower_conversion(op: ConvertLayout, stores_matrices: bool) -> None:

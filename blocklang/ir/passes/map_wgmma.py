@@ -3,12 +3,12 @@ memory accelerator.
 
 A product that a warpgroup can do gets its instruction, the spread of warps and the layout of its
 result. One with fewer rows than the instruction has is done as the product of the transposed
-factors, if both come from memory. Its right operand lies in shared memory, and so does the left one
-unless it was computed. What comes straight from a tensor descriptor (through transposes and
-reshapes, which shared memory has for nothing) is copied there by the accelerator, if the launcher
-can encode the tensor; anything else is put there by the threads (by `pipeline-loads` ahead of time,
-where it can), 16-bit elements in the order in which they were loaded. Blocks that are stored
-through a descriptor leave the same way.
+factors, if the left one comes from memory. Its right operand lies in shared memory, and so does the
+left one unless it was computed. What comes straight from a tensor descriptor (through transposes
+and reshapes, which shared memory has for nothing) is copied there by the accelerator, if the
+launcher can encode the tensor; anything else is put there by the threads (by `pipeline-loads` ahead
+of time, where it can), 16-bit elements in the order in which they were loaded. Blocks that are
+stored through a descriptor leave the same way.
 
 If only so many products of 8-bit floats may be summed in the tensor core's own accumulator, each
 product gets an empty one, which is added to the sum; one that has more products is left to mma.

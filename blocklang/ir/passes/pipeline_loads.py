@@ -63,7 +63,7 @@ from blocklang.ir.types import (
     shape_of,
 )
 
-from .lower_conversions import shared_vector
+from .lower_conversions import bytes_through_shared, shared_vector
 from .manager import Pass
 from .map_dot import feeds_product
 from .vectorize import vector_width
@@ -116,12 +116,7 @@ def _moved_through(loop: For, copies: list[_Copy]) -> int:
     found = [0]
     for op in loop.walk():
         if isinstance(op, ConvertLayout) and op.operand not in ours:
-            block, target = op.operand.type, op.results[0].type
-            assert isinstance(block, BlockType)
-            assert isinstance(target, BlockType)
-            if block.layout is not None and target.layout is not None:
-                through = conversion(block.layout, target.layout).kind == "shared"
-                found.append(block.size * element_type(block).bytes if through else 0)
+            found.append(bytes_through_shared(op))
     return max(found)
 
 

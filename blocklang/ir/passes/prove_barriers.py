@@ -54,12 +54,12 @@ class ProveBarriers(Pass):
     def _run(self, module: Module) -> None:
         for function in module.functions.values():
             _check_places(function)
-            steps = [step for step in _steps(function) if step.op is not None]
-            accesses = [step.op for step in steps if step.op and _touches_shared(step.op)]
-            for step in steps:
+            found = ((step, step.op) for step in _steps(function) if step.op is not None)
+            accesses = [(step, op) for step, op in found if _touches_shared(op)]
+            for step, op in accesses:
                 # Most readers of rings have nobody whom they could meet.
-                if step.op in accesses and any(_may_meet(step.op, each) for each in accesses):
-                    _prove(step, step.op)
+                if any(_may_meet(op, other) for _, other in accesses):
+                    _prove(step, op)
 
 
 @dataclass(eq=False)

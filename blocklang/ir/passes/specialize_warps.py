@@ -50,6 +50,7 @@ from blocklang.ir.types import BlockType, MBarriersType, SharedType, i32
 
 from ._rings import Fill, Place, Ring, Step, Threading, advance, copy, find_fills
 from .dce import Needed, keep_only
+from .lower_conversions import bytes_through_shared
 from .manager import Pass
 
 _GROUP = 4
@@ -60,14 +61,16 @@ _MOST_WARPS = 32
 _MOST_REGISTERS = 240
 NOT_SPECIALIZED = "not_specialized"
 """The attribute of a function that says why a loop's wish was not met."""
+_NO_COPIES = "the tensor memory accelerator copies nothing for products in it"
 _SPARE = 2048
 """Bytes of shared memory for barriers and reductions."""
 
 
 @dataclass(frozen=True)
 class SpecializeWarps(Pass):
-    """Split a kernel into a producer and a consumer. Rings are as deep as a program's `limit` of
-    shared memory allows (0: any number of bytes), at most as deep as is wished.
+    """Split a kernel into a producer and a consumer. Rings are as deep as is wished, or as a
+    program's `limit` of shared memory allows (0: any number of bytes), where the wish is not that
+    of the loop itself.
     """
 
     limit: int = 0
@@ -80,14 +83,14 @@ class SpecializeWarps(Pass):
             if any(loop.warp_specialize == 0 and _holds(loop, loads) for loop in loops):
                 continue
             problem = _obstacle(function, loads)
+            for loop in (loop for loop in loops if loop.warp_specialize == 1):
+                reason = problem or ("" if _holds(loop, loads) else _NO_COPIES)
+                if reason and NOT_SPECIALIZED not in function.attributes:
+                    function.attributes[NOT_SPECIALIZED] = (
+                        f"{loop.loc}: warps are not specialized, as this loop asks: {reason}"
+                    )
             if not problem:
                 _Split(function, loads, self.limit).run()
-            elif (
-                asking := next((op for op in loops if op.warp_specialize == 1), None)
-            ) is not None:
-                function.attributes[NOT_SPECIALIZED] = (
-                    f"{asking.loc}: warps are not specialized, as this loop asks: {problem}"
-                )
 
 
 def _holds(loop: For, loads: list[LoadShared]) -> bool:
@@ -104,7 +107,7 @@ def _obstacle(function: Function, loads: list[LoadShared]) -> str:
     if num_warps + _GROUP > _MOST_WARPS:
         return f"num_warps={num_warps} leaves none for a producer"
     if not any(_loops_around(load) for load in loads):
-        return "the tensor memory accelerator copies nothing for products in loops"
+        return _NO_COPIES
     needed = Needed(function, lambda op: isinstance(op, LoadShared))
     for op in needed.ops:
         if isinstance(op, LoadShared | For | If):
@@ -187,7 +190,7 @@ class _Split:
 
     def free(self, rings: Iterable[Ring]) -> int:
         """Bytes of shared memory that are left beside rings."""
-        used = sum(map(_shared_bytes, self.function.walk()))
+        used = _shared_bytes(self.function)
         return self.limit - used - sum(ring.bytes * ring.depth for ring in rings) - _SPARE
 
     def fit(self, fills: list[Fill]) -> None:
@@ -253,7 +256,8 @@ class _Split:
 
     def divide(self, region: Region, rings: list[Ring]) -> Region:
         """The producer for all rings as one for each, in a warp of its own: none of them waits for
-        a slot while another one has room. Of more rings than warps some share one.
+        a slot while another one has room. Of more rings than warps some share one, and wait for
+        each other.
         """
         if len(rings) == 1:
             self.strip(region, rings)
@@ -299,17 +303,19 @@ def _map_of_share(load: LoadShared, count: int) -> Value:
     return made.result
 
 
-def _shared_bytes(op: Operation) -> int:
-    """Shared memory that an op will need, at most."""
-    if isinstance(op, ToShared):
-        kind = op.results[0].type
-        assert isinstance(kind, SharedType)
-        return kind.bytes
-    if isinstance(op, ConvertLayout):
-        block = op.results[0].type
-        assert isinstance(block, BlockType)
-        return block.size * block.element.bytes
-    return 0
+def _shared_bytes(function: Function) -> int:
+    """Shared memory that a function will need beside rings, at most. Conversions follow each other
+    in the same bytes.
+    """
+    stored, moved = 0, [0]
+    for op in function.walk():
+        if isinstance(op, ToShared):
+            kind = op.results[0].type
+            assert isinstance(kind, SharedType)
+            stored += kind.bytes
+        elif isinstance(op, ConvertLayout):
+            moved.append(bytes_through_shared(op))
+    return stored + max(moved)
 
 
 def _copied(fill: Fill, mapping: dict[Value, Value]) -> Fill:
