@@ -175,8 +175,8 @@ def _boxes(e: NvptxEmitter, op: _Copy, indices: Sequence[Value]) -> Iterator[tup
 
 @dataclass(frozen=True)
 class _Share:
-    """Of the boxes along `axis` of a map: number `number` of the runs of `boxes`, or, if that is a
-    bit, those whose number has this bit where it says one more time `boxes`.
+    """Some of the boxes along `axis` of a map: the run of `boxes` whose turn is `number`; or, if
+    `boxes` stands for a bit, those that have this bit in their number exactly if `number` is 1.
     """
 
     axis: int
