@@ -41,8 +41,12 @@ from tests.unit.test_prove_rings import EVERYWHERE, Mutation, check, is_refused,
 
 
 @blocklang.jit
-def twice(a, b, c, m, n, k, M: bl.constexpr, N: bl.constexpr, K: bl.constexpr):
-    """c = a b, and its negative below it, by programs that take one tile after the other."""
+def twice(
+    a, b, c, m, n, k, M: bl.constexpr, N: bl.constexpr, K: bl.constexpr, SAME: bl.constexpr = False
+):
+    """c = a b, and its negative below it, or the same from one buffer, by programs that take one
+    tile after the other.
+    """
     left = bl.make_tensor_descriptor(a, [m, k], [k, 1], [M, K])
     right = bl.make_tensor_descriptor(b, [k, n], [n, 1], [K, N])
     out = bl.make_tensor_descriptor(c, [2 * m, n], [n, 1], [M, N])
@@ -51,21 +55,7 @@ def twice(a, b, c, m, n, k, M: bl.constexpr, N: bl.constexpr, K: bl.constexpr):
         for i in range(0, k, K):
             acc = bl.dot(left.load([tile * M, i]), right.load([i, 0]), acc)
         out.store([tile * M, 0], acc)
-        out.store([m + tile * M, 0], -acc)
-
-
-@blocklang.jit
-def same_twice(a, b, c, m, n, k, M: bl.constexpr, N: bl.constexpr, K: bl.constexpr):
-    """c = a b, and the same below it: both copies are from one buffer."""
-    left = bl.make_tensor_descriptor(a, [m, k], [k, 1], [M, K])
-    right = bl.make_tensor_descriptor(b, [k, n], [n, 1], [K, N])
-    out = bl.make_tensor_descriptor(c, [2 * m, n], [n, 1], [M, N])
-    for tile in range(bl.program_id(0), bl.cdiv(m, M), bl.num_programs(0)):
-        acc = bl.zeros((M, N), bl.float32)
-        for i in range(0, k, K):
-            acc = bl.dot(left.load([tile * M, i]), right.load([i, 0]), acc)
-        out.store([tile * M, 0], acc)
-        out.store([m + tile * M, 0], acc)
+        out.store([m + tile * M, 0], acc if SAME else -acc)
 
 
 TILE = {"M": 128, "N": 128, "K": 64}
@@ -105,7 +95,8 @@ def test_what_the_passes_make_is_accepted(name: str) -> None:
 
 @pytest.mark.parametrize("warps", [4, 8])
 def test_a_buffer_that_is_sent_twice_waits_for_both(warps: int) -> None:
-    made = same_twice.compile(kernels.PRODUCT, TILE, "sm_90a", num_warps=warps, num_stages=2)
+    sizes = {**TILE, "SAME": True}
+    made = twice.compile(kernels.PRODUCT, sizes, "sm_90a", num_warps=warps, num_stages=2)
     text = made.asm["shared"]
     assert text.count("tma_store %") == 2
     assert "tma_store_wait" in text
