@@ -238,7 +238,7 @@ def _compile_gpu(
     if _has_warpgroups(target):
         passes.run(module, overlap(target, environment.DISABLE_PASSES.get()))
     unmet = module.kernel.attributes.get(NOT_SPECIALIZED)
-    metadata["warnings"] = [] if unmet is None else [str(unmet)]
+    metadata["warnings"] += [] if unmet is None else [str(unmet)]
     passes.run(module, shared_memory(target))
     files["shared"] = print_module(module)
     files["schedule"] = schedule(module.kernel)
@@ -273,7 +273,7 @@ def _compile_cpu(
 ) -> dict[str, bytes]:
     from blocklang.codegen.cpu import CpuOptions, compile_cpu
 
-    metadata = _metadata(module, target) | {"warnings": []}
+    metadata = _metadata(module, target)
     with passes.measure("generate code"):
         code = compile_cpu(module, target, CpuOptions(options.fp_fusion))
     metadata |= {
@@ -308,6 +308,7 @@ def _metadata(module: Module, target: Target) -> dict[str, Any]:
             for argument in kernel.arguments
         ],
         "version": __version__,
+        "warnings": [],
     }
 
 

@@ -290,7 +290,7 @@ def _(e: Evaluator, op: control.Call, *arguments: Array) -> list[Array]:
 
 @evaluates(Reduce)
 def _(e: Evaluator, op: Reduce, *inputs: Array) -> list[Array]:
-    if op.within_warp or op.within_thread:
+    if op.is_partial:
         raise EvaluationError("needs layouts", op)
     slices = [numpy.moveaxis(x, op.axis, 0) for x in inputs]
     totals = [numpy.array(x[0]) for x in slices]

@@ -13,7 +13,7 @@ import pytest
 from blocklang import compile as pipeline
 from tests import overlap_kernels, pointer_kernels
 from tests.products import Gemm, Run, attention
-from tests.unit.test_warpgroup_copies import assert_clean, pointers, random
+from tests.unit.test_warpgroup_copies import assert_clean, check_example, pointers, random
 
 needs_ptxas = pytest.mark.skipif(pipeline.ptxas() is None, reason="there is no ptxas")
 
@@ -113,20 +113,7 @@ def test_products_are_right(
 @pytest.mark.parametrize("transposed", [True, False])
 @pytest.mark.parametrize(("rows", "warps"), [(16, 4), (32, 8)])
 def test_the_example_is_right(rows: int, warps: int, transposed: bool) -> None:
-    m, n, k = 48, 144, 208
-    a, b = random((m, k), 0), random((n, k) if transposed else (k, n), 1)
-    c = np.full((m, n), 77, np.float32)
-    steps = [step // array.itemsize for array in (a, b, c) for step in array.strides]
-    if transposed:
-        steps[2:4] = steps[3:1:-1]
-    names = ("am", "ak", "bk", "bn", "cm", "cn")
-    numbers = {"m": m, "n": n, "k": k}
-    numbers |= {f"stride_{name}": step for name, step in zip(names, steps, strict=True)}
-    made = pointers("bf16", transposed, (rows, 64, 64), warps, 3)
-    grid = (-(-m // rows) * -(-n // 64),)
-    Run(made, {**numbers, "a": a, "b": b, "c": c}, grid).on_machine()
-    right = b.T if transposed else b
-    np.testing.assert_allclose(c, a.astype(float) @ right.astype(float), atol=1e-3)
+    check_example(transposed, (48, 144, 208), (rows, 64, 64), warps)
 
 
 @pytest.mark.parametrize(("rows", "warps"), [(16, 4), (32, 8)])

@@ -83,6 +83,16 @@ def test_without_any_part_it_is_not(before: str, after: str) -> None:
         prove(*changes)
 
 
+def check_proof(text: str, before: str, after: str) -> None:
+    """Barriers are proved in the text itself, and not with `before` (if not empty) replaced."""
+    module = parse(text.replace(before, after) if before else text)
+    if not before:
+        ProveBarriers()(module)
+        return
+    with pytest.raises(CompileError, match="without a barrier"):
+        ProveBarriers()(module)
+
+
 WARPGROUPS = """
 #block = layout<[32], register=[], lane=[1, 2, 4, 8, 16], warp=[]>
 #buffer = layout<[32], offset=[1, 2, 4, 8, 16]>
@@ -136,12 +146,7 @@ kernel @k(
     ],
 )
 def test_what_warpgroups_read_is_fenced_and_kept(before: str, after: str) -> None:
-    module = parse(WARPGROUPS.replace(before, after) if before else WARPGROUPS)
-    if not before:
-        ProveBarriers()(module)
-        return
-    with pytest.raises(CompileError, match="without a barrier"):
-        ProveBarriers()(module)
+    check_proof(WARPGROUPS, before, after)
 
 
 LATE = """
@@ -187,9 +192,4 @@ kernel @k(%p: block<32xptr<i32>, #block>, %n: i32) {num_warps = 1, shared_bytes 
     ],
 )
 def test_the_slot_of_the_iteration_before_is_known(before: str, after: str) -> None:
-    module = parse(LATE.replace(before, after) if before else LATE)
-    if not before:
-        ProveBarriers()(module)
-        return
-    with pytest.raises(CompileError, match="without a barrier"):
-        ProveBarriers()(module)
+    check_proof(LATE, before, after)

@@ -219,9 +219,11 @@ def random(shape: tuple[int, ...], seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(ml_dtypes.bfloat16)
 
 
-@pytest.mark.parametrize("transposed", [True, False])
-def test_the_example_is_right(transposed: bool) -> None:
-    m, n, k = 144, 208, 336
+def check_example(
+    transposed: bool, sizes: tuple[int, int, int], blocks: tuple[int, int, int], warps: int
+) -> None:
+    """Run the example with factors by pointers on the machine, and hold it against NumPy."""
+    m, n, k = sizes
     a, b = random((m, k), 0), random((n, k) if transposed else (k, n), 1)
     c = np.full((m, n), 77, np.float32)
     steps = [step // array.itemsize for array in (a, b, c) for step in array.strides]
@@ -230,10 +232,16 @@ def test_the_example_is_right(transposed: bool) -> None:
     names = ("am", "ak", "bk", "bn", "cm", "cn")
     numbers = {"m": m, "n": n, "k": k}
     numbers |= {f"stride_{name}": step for name, step in zip(names, steps, strict=True)}
-    made = pointers("bf16", transposed, (64, 64, 64), 4, 3)
-    Run(made, {**numbers, "a": a, "b": b, "c": c}, (12,)).on_machine()
+    made = pointers("bf16", transposed, blocks, warps, 3)
+    grid = (-(-m // blocks[0]) * -(-n // blocks[1]),)
+    Run(made, {**numbers, "a": a, "b": b, "c": c}, grid).on_machine()
     right = b.T if transposed else b
     np.testing.assert_allclose(c, a.astype(float) @ right.astype(float), atol=1e-3)
+
+
+@pytest.mark.parametrize("transposed", [True, False])
+def test_the_example_is_right(transposed: bool) -> None:
+    check_example(transposed, (144, 208, 336), (64, 64, 64), 4)
 
 
 def test_persistent_programs_are_right() -> None:

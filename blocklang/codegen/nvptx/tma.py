@@ -16,7 +16,7 @@ from typing import Any
 from blocklang.codegen.lower import lowers
 from blocklang.ir.analysis.host import Expression, host_expression
 from blocklang.ir.core import Function, Result, Value
-from blocklang.ir.layout import warpgroup_steps
+from blocklang.ir.layout import WARP_BITS_OF_GROUP, warpgroup_steps
 from blocklang.ir.ops.asynchronous import (
     FenceAsync,
     SharedSlot,
@@ -35,7 +35,6 @@ from .mbarrier import barrier
 from .shared import store_block
 
 _FEATURE = "has_bulk_tensor_copies"
-_WARP_BITS_OF_GROUP = 2
 _GROUP_THREADS = 128
 _FIRST_BARRIER = 2
 """Of the named barriers, one for each warpgroup: those before are for all threads, and for all
@@ -198,7 +197,7 @@ def _shares(e: NvptxEmitter, op: _Copy, map: TensorMap) -> Iterator[_Share]:
         assert layout is not None
         steps = warpgroup_steps(layout)
         assert steps is not None, "warpgroups have parts of their own"
-        for bit, (which, step) in enumerate(steps, _WARP_BITS_OF_GROUP):
+        for bit, (which, step) in enumerate(steps, WARP_BITS_OF_GROUP):
             axis = map.axes.index(which)
             assert step % map.box[axis] == 0, "no box has elements of two warpgroups"
             number = e.emit(f"and i32 {e.emit(f'lshr i32 %warp, {bit}')}, 1")
@@ -256,7 +255,7 @@ def _first_of_group(e: NvptxEmitter) -> str:
 def _(e: NvptxEmitter, op: TmaSend) -> None:
     with e.guarded(_first_of_group(e)):
         e.line(f"call void @llvm.nvvm.cp.async.bulk.wait.group.read(i32 {op.groups})")
-    group = e.emit(f"lshr i32 %warp, {_WARP_BITS_OF_GROUP}")
+    group = e.emit(f"lshr i32 %warp, {WARP_BITS_OF_GROUP}")
     number = e.emit(f"add i32 {group}, {_FIRST_BARRIER}")
     meet = "call void @llvm.nvvm.barrier.cta.sync.aligned.count"
     e.line(f"{meet}(i32 {number}, i32 {_GROUP_THREADS})")

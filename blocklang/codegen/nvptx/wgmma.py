@@ -13,7 +13,13 @@ from functools import lru_cache
 
 from blocklang.codegen.lower import lowers
 from blocklang.ir.core import Result, Value
-from blocklang.ir.layout import LinearLayout, shared_tile, wgmma_accumulator, wgmma_operand_a
+from blocklang.ir.layout import (
+    WARP_BITS_OF_GROUP,
+    LinearLayout,
+    shared_tile,
+    wgmma_accumulator,
+    wgmma_operand_a,
+)
 from blocklang.ir.ops.asynchronous import ComputeHere, Wgmma, WgmmaBegin, WgmmaWait
 from blocklang.ir.ops.program import constant_value
 from blocklang.ir.types import BlockType, DType, PendingType, SharedType, element_type
@@ -21,7 +27,6 @@ from blocklang.ir.types import BlockType, DType, PendingType, SharedType, elemen
 from .emitter import SHARED, NvptxEmitter
 
 _ROWS = 64
-_WARP_BITS_OF_GROUP = 2
 _WORD_BITS = 32
 _TYPES = {
     "f16": "f16", "bf16": "bf16", "f32": "tf32", "f8e4m3": "e4m3", "f8e5m2": "e5m2",
@@ -96,7 +101,7 @@ def find_instruction(layout: LinearLayout) -> Instruction:
     for is_swapped in (False, True):
         wanted = layout.permute((1, 0)) if is_swapped else layout
         shape = wanted.shape[0], wanted.shape[1]
-        for bits in range(count.bit_length() - _WARP_BITS_OF_GROUP):
+        for bits in range(count.bit_length() - WARP_BITS_OF_GROUP):
             warps = count >> bits, 1 << bits
             columns = min(256, shape[1])
             while columns >= 8:
@@ -248,7 +253,7 @@ def _base(e: NvptxEmitter, buffer: Value, tile: Tile, groups: Sequence[Sequence[
         # the step from panel to panel.
         base = e.emit(f"and i32 {base}, {_ADDRESS >> 4}")
     shifts: dict[int, int] = {}
-    for bit, coordinates in enumerate(groups, _WARP_BITS_OF_GROUP):
+    for bit, coordinates in enumerate(groups, WARP_BITS_OF_GROUP):
         step = tile.byte(coordinates) >> 4
         if step:
             assert step & (step - 1) == 0, "steps are powers of two"
@@ -329,7 +334,7 @@ def _(e: NvptxEmitter, op: Wgmma) -> str:
     factors, depths, axes = (op.a, op.b), (1, 0), (0, 1)
     if found.is_swapped:
         factors, depths, axes = (op.b, op.a), (0, 1), (1, 0)
-    groups = layout.bases_of("warp")[_WARP_BITS_OF_GROUP:]
+    groups = layout.bases_of("warp")[WARP_BITS_OF_GROUP:]
     words = Words.of(e, block)
     b = _Shared(e, factors[1], depths[1], [basis[axes[1]] for basis in groups])
     a = (

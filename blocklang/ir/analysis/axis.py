@@ -122,7 +122,7 @@ class _Axes(ForwardAnalysis[AxisInfo]):
         # Equal rows have equal sums only where the order of summation does not matter.
         if all(_is_integer(v) for v in op.inputs):
             rows = least(*(self.facts[v].constancy for v in op.inputs))
-            kept = (1,) if op.within_warp or op.within_thread else ()
+            kept = (1,) if op.is_partial else ()
             constancy = (*rows[: op.axis], *kept, *rows[op.axis + 1 :])
         if element.constant is not None:
             return uniform(type, element.divisibility[0], element.constant)

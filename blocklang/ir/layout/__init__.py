@@ -27,10 +27,11 @@ from .shared import (
 )
 from .swizzle import OptimalShared, best_access, optimal_shared
 from .tensor_core import dot_operand, mma_accumulator, wgmma_accumulator, wgmma_operand_a
-from .warpgroups import warpgroup_steps
+from .warpgroups import WARP_BITS_OF_GROUP, warpgroup_steps
 
 __all__ = [
     "HARDWARE_DIMS",
+    "WARP_BITS_OF_GROUP",
     "WARP_SIZE",
     "Conversion",
     "LinearLayout",

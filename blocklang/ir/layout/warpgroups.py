@@ -4,8 +4,8 @@ from functools import lru_cache
 
 from .linear import LinearLayout
 
-_WARP_BITS = 2
-"""Bits of a warp's number inside its warpgroup."""
+WARP_BITS_OF_GROUP = 2
+"""Bits of a warp's number inside its warpgroup: the others are the warpgroup's number."""
 
 
 @lru_cache(maxsize=1024)
@@ -17,7 +17,7 @@ def warpgroup_steps(layout: LinearLayout) -> tuple[tuple[int, int], ...] | None:
     steps = []
     others = [basis for dim in layout.in_dims if dim != "warp" for basis in layout.bases_of(dim)]
     warps = layout.bases_of("warp")
-    for number, basis in enumerate(warps[_WARP_BITS:], _WARP_BITS):
+    for number, basis in enumerate(warps[WARP_BITS_OF_GROUP:], WARP_BITS_OF_GROUP):
         moved = [(axis, step) for axis, step in enumerate(basis) if step]
         if len(moved) != 1 or moved[0][1].bit_count() != 1:
             return None

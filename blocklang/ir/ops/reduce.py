@@ -28,12 +28,17 @@ class Reduce(Op, mnemonic="reduce"):
     combine = region()
     results_ = outputs()
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether the results keep the axis, for the entries that are still to be combined."""
+        return self.within_warp or self.within_thread
+
     def infer(self) -> list[Type]:
         types: list[Type] = []
         for value in self.inputs:
             block = value.type
             assert isinstance(block, BlockType)
-            if self.within_warp or self.within_thread:
+            if self.is_partial:
                 assert block.layout is not None
                 layout = partial_layout(block.layout, self.axis, self.within_thread)
                 types.append(BlockType(layout.shape, block.element, layout))

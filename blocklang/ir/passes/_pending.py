@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Block, Operation, Region, Result, Value, clone
@@ -23,9 +23,9 @@ from blocklang.ir.ops.program import constant_value
 from blocklang.ir.types import PendingType, SharedType
 
 
-def warpgroup_dots(block: Block) -> list[Dot]:
-    """The products of warpgroups that stand in a block."""
-    return [op for op in block.ops if isinstance(op, Dot) and op.instruction == "wgmma"]
+def warpgroup_dots(ops: Iterable[Operation]) -> list[Dot]:
+    """Those of the ops that are products of warpgroups."""
+    return [op for op in ops if isinstance(op, Dot) and op.instruction == "wgmma"]
 
 
 def start(builder: Builder, op: Dot, acc: Value, accumulate: Value | None = None) -> Value:

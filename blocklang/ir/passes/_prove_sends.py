@@ -20,18 +20,21 @@ _GROUP = 4
 def prove_sends(function: Function) -> None:
     """Check each send, that copies are not overwritten, and that the kernel waits for the last."""
     sends = [op for op in function.walk() if isinstance(op, TmaSend)]
-    if sends and int(function.attributes["num_warps"]) % _GROUP:
+    if not sends:
+        return
+    if int(function.attributes["num_warps"]) % _GROUP:
         refuse(sends[0], "warps that are no whole warpgroups cannot send by warpgroups")
     home = _consumer(function)
+    known = set(home.walk())
     for op in sends:
-        if home is not function.block and op not in set(home.walk()):
+        if op not in known:
             refuse(op, "the warps of a producer would send, too")
         made = op.buffer.owner
         if not isinstance(made, SharedAlloc) or [user for user, _ in op.buffer.uses] != [op]:
             refuse(op, "something else uses the buffer from which warpgroups send")
         _check_parts(op)
         _check_under_way(function, op)
-    if sends and not _waits_at_end(home):
+    if not _waits_at_end(home):
         refuse(sends[0], "the kernel ends before what warpgroups have sent is in memory")
 
 

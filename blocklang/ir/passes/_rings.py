@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Block, Operation, Value
 from blocklang.ir.op import Op
-from blocklang.ir.ops.asynchronous import LoadShared, MBarrierExpect, SharedView, TmaLoad
+from blocklang.ir.ops.asynchronous import LoadShared, MBarrierExpect, SharedView, TensorMap, TmaLoad
 from blocklang.ir.ops.control import For, If, Yield
 from blocklang.ir.ops.elementwise import Add, Compare, Select, Xor
 from blocklang.ir.types import SharedType, i32
@@ -149,6 +149,12 @@ def copy(builder: Builder, fill: Fill, place: Place, buffers: Iterable[Value]) -
                 everywhere=ring.everywhere, loc=load.loc,
             )
         )  # fmt: skip
+
+
+def with_box(map: TensorMap, box: tuple[int, ...]) -> TensorMap:
+    """Another map of the same tensor, behind `map`, whose copies move `box`."""
+    made = TensorMap(map.descriptor, axes=map.axes, box=box, swizzle=map.swizzle, loc=map.loc)
+    return Builder.behind(map.result).insert(made)
 
 
 def advance(builder: Builder, place: Place, depth: int) -> Place:

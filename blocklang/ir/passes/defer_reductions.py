@@ -62,12 +62,13 @@ class DeferReductions(Pass):
 
 @dataclass
 class _Sum:
-    """A carried sum: `add` is `total`, times `factor`, plus what `reduce` gives."""
+    """A carried sum: `add` adds what `reduce` gives to `rest`, which is `total`, times `factor`."""
 
     loop: For
     position: int
     add: Add
     reduce: Reduce
+    rest: Value
     factor: Value | None
 
     @property
@@ -89,11 +90,10 @@ class _Sum:
             spread = _spread(builder, self.factor, kind, self.reduce.axis)
             left = builder.insert(Multiply(left, spread, loc=self.add.loc)).result
         made = builder.insert(Add(left, partial.results[0], loc=self.add.loc))
-        scaled = next((v for v in self.add.operands if v is not self.reduce.results[0]), None)
         self.add.replace_with([made.result])
         if self.factor is not None:
-            assert isinstance(scaled, Result)
-            scaled.op.erase()
+            assert isinstance(self.rest, Result)
+            self.rest.op.erase()
         finished = self.finish(kind)
         self.reduce.erase()
         return finished
@@ -160,7 +160,7 @@ def _find(loop: For, position: int) -> _Sum | None:
         factor = _factor(rest, total)
         if rest is not total and factor is None:
             continue
-        found = _Sum(loop, position, add, reduce, factor)
+        found = _Sum(loop, position, add, reduce, rest, factor)
         return found if _is_order_free(found) else None
     return None
 
@@ -182,7 +182,7 @@ def _is_deferrable(op: Reduce, loop: For) -> bool:
     """Whether `op` sums one block over threads, for one user in the loop's body."""
     if len(op.inputs) != 1 or op.parent is not loop.body.block or len(op.results[0].uses) != 1:
         return False
-    if op.within_warp or op.within_thread or not _sums(op):
+    if op.is_partial or not _sums(op):
         return False
     kind = op.inputs[0].type
     assert isinstance(kind, BlockType)

@@ -33,7 +33,7 @@ from blocklang.ir.ops.asynchronous import (
 from blocklang.ir.ops.shared import Barrier, SharedAlloc, SharedStore
 from blocklang.ir.types import BlockType, MBarriersType, i32
 
-from ._rings import Fill, Place, Ring, Step, Threading, advance, copy, find_fills
+from ._rings import Fill, Place, Ring, Step, Threading, advance, copy, find_fills, with_box
 from .manager import Pass
 
 _LEAST_ROWS = 8
@@ -84,10 +84,7 @@ def _send(op: TmaStore, box: tuple[int, ...], value: Value, buffer: Value, vecto
     map = op.map.owner
     assert isinstance(map, TensorMap)
     if map.box != box:
-        builder = Builder.behind(map.result)
-        map = builder.insert(
-            TensorMap(map.descriptor, axes=map.axes, box=box, swizzle=map.swizzle, loc=map.loc)
-        )
+        map = with_box(map, box)
     sending = TmaSend(
         map.result, op.indices, value=value, buffer=buffer, vector=vector, groups=_others(op),
         reduce=op.reduce, loc=op.loc,

@@ -36,7 +36,7 @@ class LowerReductions(Pass):
         for function in module.functions.values():
             num_warps = int(function.attributes["num_warps"])
             for op in list(function.walk()):
-                if isinstance(op, Reduce) and not (op.within_warp or op.within_thread):
+                if isinstance(op, Reduce) and not op.is_partial:
                     _split(_with_plain_inputs(op, num_warps))
 
 

@@ -57,12 +57,12 @@ class OverlapDots(Pass):
     def _run(self, module: Module) -> None:
         loops = [op for op in module.walk() if isinstance(op, For)]
         for loop in reversed(loops):
-            dots = warpgroup_dots(loop.regions[0].block) if self.early else []
+            dots = warpgroup_dots(loop.regions[0].block.ops) if self.early else []
             if dots and _only_accumulates(loop, dots):
                 _Accumulation(loop, dots).run()
             elif dots and (found := rotation(loop, dots)) is not None:
                 found.run()
-        dots = [op for op in module.walk() if isinstance(op, Dot) and op.instruction == "wgmma"]
+        dots = warpgroup_dots(module.walk())
         if not self.early:
             for dot in dots:
                 finish_at_once(dot)

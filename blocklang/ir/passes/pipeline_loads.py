@@ -39,7 +39,6 @@ from blocklang.ir.ops.async_copy import AsyncCommit, AsyncCopy, AsyncWait, NextS
 from blocklang.ir.ops.asynchronous import (
     FenceAsync,
     LoadShared,
-    MBarrierAlloc,
     SharedSlot,
     SharedView,
     ToShared,
@@ -54,7 +53,6 @@ from blocklang.ir.ops.shared import Barrier, SharedAlloc, SharedLoad
 from blocklang.ir.types import (
     BlockType,
     DType,
-    MBarriersType,
     SharedType,
     element_type,
     i1,
@@ -63,15 +61,15 @@ from blocklang.ir.types import (
     shape_of,
 )
 
-from .lower_conversions import bytes_through_shared, shared_vector
+from ._pending import warpgroup_dots
+from ._room import SPARE, buffer_bytes, conversion_bytes
+from .lower_conversions import shared_vector
 from .manager import Pass
 from .map_dot import feeds_product
 from .vectorize import vector_width
 
 LEAST_BYTES = 4
 DEFAULT_STAGES = 3
-_SPARE = 2048
-"""Bytes of shared memory for reductions."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class PipelineLoads(Pass):
             if not loops:
                 continue
             axes = analyze_axes(function)
-            free = self.limit - sum(map(_bytes, function.walk())) - _SPARE
+            free = self.limit - buffer_bytes(function.walk()) - SPARE
             taken: dict[Operation, int] = {}
             for loop in loops:
                 depth = loop.num_stages or _stages(function)
@@ -107,26 +105,16 @@ class PipelineLoads(Pass):
 def _deepest(copies: list[_Copy], free: int) -> int:
     """How many slots there is room for, if nothing else keeps what is copied."""
     kept = {keeper: None for copy in copies for keeper, _ in _kept(copy.load.results[0])}
-    return (free + sum(map(_bytes, kept))) // sum(copy.slot.bytes for copy in copies)
+    return (free + buffer_bytes(kept)) // sum(copy.slot.bytes for copy in copies)
 
 
 def _moved_through(loop: For, copies: list[_Copy]) -> int:
     """Bytes of shared memory for other conversions in a loop, one after the other."""
     ours = {copy.load.results[0] for copy in copies}
-    found = [0]
-    for op in loop.walk():
-        if isinstance(op, ConvertLayout) and op.operand not in ours:
-            found.append(bytes_through_shared(op))
-    return max(found)
-
-
-def _bytes(op: Operation) -> int:
-    """Bytes of shared memory that an op is going to take."""
-    if not isinstance(op, SharedAlloc | MBarrierAlloc | ToShared):
-        return 0
-    kind = op.results[0].type
-    assert isinstance(kind, SharedType | MBarriersType)
-    return kind.bytes
+    others = (
+        op for op in loop.walk() if not (isinstance(op, ConvertLayout) and op.operand in ours)
+    )
+    return conversion_bytes(others)
 
 
 def _stages(function: Function) -> int:
@@ -381,10 +369,10 @@ class _Pipeline:
         if self.has_warpgroups:
             builder.insert(FenceAsync(loc=loc))
         builder.insert(Barrier(loc=loc))
-        first_product = next((op for op in block.ops if _is_of_warpgroup(op)), None)
-        if first_product is not None:
+        products = warpgroup_dots(block.ops)
+        if products:
             # Products do not wait until the copies are started.
-            builder = Builder(block, block.ops.index(first_product) + 1, loc)
+            builder = Builder(block, block.ops.index(products[0]) + 1, loc)
         free = builder.insert(NextSlot(slot, self.depth, self.ahead, loc=loc)).result
         index = block.arguments[0]
         following = self.copy_ahead(builder, index, ahead, self.ahead, free)
@@ -396,10 +384,6 @@ class _Pipeline:
         values = (*terminator.operands, later, *following)
         builder.insert(Yield(values, loc=terminator.loc))
         terminator.erase()
-
-
-def _is_of_warpgroup(op: Operation) -> bool:
-    return isinstance(op, Dot) and op.instruction == "wgmma"
 
 
 def _read(copy: _Copy, buffer: Value, slot: Value) -> None:

@@ -317,8 +317,9 @@ def _prove_buffers(function: Function, of_rings: set[Value]) -> None:
         Paths(Copied(function, AtOnce(full, tuple(found)))).run(function.block)
     for buffer in stored:
         Paths(Stored(function, buffer)).run(function.block)
+    allocations = _allocations(function) if filled else []
     for buffer in filled:
-        rivals = [op.results[0] for op in _sharing(function, buffer.owner)]
+        rivals = [op.results[0] for op in _sharing(allocations, buffer.owner)]
         Paths(Filled(function, buffer, rivals)).run(function.block)
 
 
@@ -326,7 +327,8 @@ def _check_places(function: Function) -> None:
     """What is used beside the threads has bytes of its own, but for what these copy themselves."""
     total = int(function.attributes.get("shared_bytes", 0))
     alone: set[Op] = set()
-    for op in _allocations(function):
+    allocations = _allocations(function)
+    for op in allocations:
         place = _place(op)
         if op.offset < 0 or place.stop > total:
             refuse(op, f"{op.mnemonic} is outside the {total} bytes that are asked for")
@@ -334,8 +336,8 @@ def _check_places(function: Function) -> None:
         is_beside = any(isinstance(user, TmaLoad | TmaSend | TmaStore | Wgmma) for user in users)
         if isinstance(op, MBarrierAlloc) or (is_beside and not _is_filled(users)):
             alone.add(op)
-    for op in _allocations(function):
-        for other in _sharing(function, op):
+    for op in allocations:
+        for other in _sharing(allocations, op):
             if op in alone or other in alone:
                 _overlap(op, other)
 
@@ -357,11 +359,13 @@ def _place(op: SharedAlloc | MBarrierAlloc) -> range:
     return range(op.offset, op.offset + kind.bytes)
 
 
-def _sharing(function: Function, op: object) -> list[SharedAlloc | MBarrierAlloc]:
+def _sharing(
+    allocations: list[SharedAlloc | MBarrierAlloc], op: object
+) -> list[SharedAlloc | MBarrierAlloc]:
     """The other allocations that have a byte of that one."""
     assert isinstance(op, SharedAlloc | MBarrierAlloc)
     mine, found = _place(op), []
-    for other in _allocations(function):
+    for other in allocations:
         its = _place(other)
         if other is not op and its.start < mine.stop and mine.start < its.stop:
             found.append(other)

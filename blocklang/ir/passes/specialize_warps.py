@@ -40,17 +40,15 @@ from blocklang.ir.ops.asynchronous import (
     SharedView,
     TensorMap,
     TmaLoad,
-    ToShared,
     WarpSpecialize,
 )
 from blocklang.ir.ops.control import For, If, Return, While, Yield
-from blocklang.ir.ops.shape import ConvertLayout
 from blocklang.ir.ops.shared import SharedAlloc
 from blocklang.ir.types import BlockType, MBarriersType, SharedType, i32
 
-from ._rings import Fill, Place, Ring, Step, Threading, advance, copy, find_fills
+from ._rings import Fill, Place, Ring, Step, Threading, advance, copy, find_fills, with_box
+from ._room import SPARE, buffer_bytes, conversion_bytes
 from .dce import Needed, keep_only
-from .lower_conversions import bytes_through_shared
 from .manager import Pass
 
 _GROUP = 4
@@ -62,8 +60,6 @@ _MOST_REGISTERS = 240
 NOT_SPECIALIZED = "not_specialized"
 """The attribute of a function that says why a loop's wish was not met."""
 _NO_COPIES = "the tensor memory accelerator copies nothing for products in it"
-_SPARE = 2048
-"""Bytes of shared memory for barriers and reductions."""
 
 
 @dataclass(frozen=True)
@@ -136,11 +132,13 @@ class _Split:
     def run(self) -> None:
         self.num_warps = int(self.function.attributes["num_warps"])
         self.num_ctas = int(self.function.attributes.get("num_ctas", 1))
+        ops = list(self.function.walk())
+        self.room = self.limit - buffer_bytes(ops) - conversion_bytes(ops) - SPARE
         fills = find_fills(self.loads, self.depth, self.is_common)
         rings = list(dict.fromkeys(fill.ring for fill in fills))
-        self.fit(fills)
-        self.deepen(fills)
-        self.share(fills)
+        self.fit(fills, rings)
+        self.deepen(fills, rings)
+        self.share(fills, rings)
         consumer = self.move_body()
         mapping: dict[Value, Value] = {}
         producer = clone_region(consumer, mapping)
@@ -179,9 +177,9 @@ class _Split:
         needed = Needed(self.function, lambda op: op is load)
         return not any(isinstance(op, ClusterRank) for op in needed.ops)
 
-    def share(self, fills: list[Fill]) -> None:
+    def share(self, fills: list[Fill], rings: list[Ring]) -> None:
         """Let each block of threads of a cluster copy a share of what is the same for all."""
-        for ring in dict.fromkeys(fill.ring for fill in fills):
+        for ring in rings:
             loads = [load for fill in fills if fill.ring is ring for load in fill.loads]
             if all(self.is_common(load) for load in loads):
                 ring.everywhere = True
@@ -190,14 +188,12 @@ class _Split:
 
     def free(self, rings: Iterable[Ring]) -> int:
         """Bytes of shared memory that are left beside rings."""
-        used = _shared_bytes(self.function)
-        return self.limit - used - sum(ring.bytes * ring.depth for ring in rings) - _SPARE
+        return self.room - sum(ring.bytes * ring.depth for ring in rings)
 
-    def fit(self, fills: list[Fill]) -> None:
+    def fit(self, fills: list[Fill], rings: list[Ring]) -> None:
         """Take slots away until all have room, largest rings first; not where a loop itself says
         how many it wants.
         """
-        rings = dict.fromkeys(fill.ring for fill in fills)
         wished = {
             fill.ring
             for fill in fills
@@ -209,14 +205,14 @@ class _Split:
                 return
             max(deep, key=lambda ring: ring.bytes * ring.depth).depth -= 1
 
-    def deepen(self, fills: list[Fill]) -> None:
+    def deepen(self, fills: list[Fill], rings: list[Ring]) -> None:
         """Give what an outer loop copies a second slot, so that the next one arrives while this one
         is read.
         """
-        free = self.free(dict.fromkeys(fill.ring for fill in fills))
+        free = self.free(rings)
         for fill in fills:
-            is_outer = fill.ring.depth == 1 and self.depth(fill.loads[0]) == 1
-            is_outer = is_outer and bool(_loops_around(fill.loads[0]))
+            first, is_single = fill.loads[0], fill.ring.depth == 1
+            is_outer = is_single and self.depth(first) == 1 and _loops_around(first)
             if is_outer and (fill.ring.bytes <= free or not self.limit):
                 fill.ring.depth = 2
                 free -= fill.ring.bytes
@@ -296,26 +292,7 @@ def _map_of_share(load: LoadShared, count: int) -> Value:
     """The map for a share of the rows of what is copied."""
     old = load.map.owner
     assert isinstance(old, TensorMap)
-    assert old.parent is not None
-    box = (*old.box[:-2], old.box[-2] // count, old.box[-1])
-    made = TensorMap(old.descriptor, axes=old.axes, box=box, swizzle=old.swizzle, loc=old.loc)
-    old.parent.insert(old.parent.ops.index(old) + 1, made)
-    return made.result
-
-
-def _shared_bytes(function: Function) -> int:
-    """Shared memory that a function will need beside rings, at most. Conversions follow each other
-    in the same bytes.
-    """
-    stored, moved = 0, [0]
-    for op in function.walk():
-        if isinstance(op, ToShared):
-            kind = op.results[0].type
-            assert isinstance(kind, SharedType)
-            stored += kind.bytes
-        elif isinstance(op, ConvertLayout):
-            moved.append(bytes_through_shared(op))
-    return stored + max(moved)
+    return with_box(old, (*old.box[:-2], old.box[-2] // count, old.box[-1])).result
 
 
 def _copied(fill: Fill, mapping: dict[Value, Value]) -> Fill:
