@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from blocklang.codegen.cpu.plan import Control, Evaluate, Nest, Plan
+from blocklang.codegen.cpu.plan import Buffer, Control, Evaluate, Execute, Nest, Plan
 from blocklang.codegen.cpu.planner import plan_kernel
 from blocklang.codegen.cpu.prepare import prepare
 from blocklang.codegen.cpu.scratch import allocate
 from blocklang.ir.core import Result
+from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.memory import Load
 from blocklang.ir.passes.canonicalize import Canonicalize
 from blocklang.ir.passes.cse import CommonSubexpressionElimination
@@ -112,6 +113,26 @@ kernel k(x: *f32, y: *f32):
     assert [n.shape for n in nests][-2:] == [(1, 64), (32, 64)] or [n.shape for n in nests][
         -2:
     ] == [(64,), (32, 64)]
+
+
+def test_nothing_is_read_before_it_is_kept() -> None:
+    nests = plan("""
+kernel k(x: *f32, y: *f32):
+    i, j = arange(0, 8), arange(0, 16)
+    v = exp(exp(load(x + i[:, None] * 16 + j[None, :])) / 3.0)
+    store(y + j[:, None] * 16 + j[None, :], dot(trans(v), v, input_precision="ieee"))
+""").nests()
+    full: set[Buffer] = set()
+    for nest in nests:
+        made = {action.buffer for action in kept(nest) if action.buffer is not None}
+        executed = [a.op for a in nest.actions if isinstance(a, Execute)]
+        assert {buffer.storage for buffer in nest.reads.values()} <= full
+        assert not made & full, "computed twice"
+        full |= made
+        if any(isinstance(op, Dot) for op in executed):
+            # The product has the buffer of its result from elsewhere.
+            return
+    raise AssertionError("there is no product")
 
 
 def test_chunks_extend_along_contiguous_accesses() -> None:

@@ -242,6 +242,16 @@ kernel k(a: *f32, b: *f32, out: *f32):
     q = dot(q, trans(q) * 0.25 + trans(p), input_precision="ieee")
     store(out + i[:, None] * 16 + i[None, :], q)
 """,
+    "computed_and_transposed": """
+kernel k(a: *f32, b: *f32, out: *f32):
+    i, j = arange(0, 16), arange(0, 8)
+    x = exp(load(a + j[:, None] * 16 + i[None, :]))
+    y = exp(load(b + j[:, None] * 16 + i[None, :]))
+    p = dot(trans(x), x, input_precision="ieee")
+    q = dot(y, trans(y), input_precision="ieee")
+    store(out + i[:, None] * 16 + i[None, :], p)
+    store(out + 256 + j[:, None] * 8 + j[None, :], q)
+""",
     "sums_used_twice": """
 kernel k(a: *f32, b: *f32, out: *f32):
     i = arange(0, 16)

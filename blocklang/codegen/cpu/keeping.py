@@ -70,9 +70,11 @@ class Keeping:
         if value.op.parent is self.grouping.block and self._must_be_stored(
             level, nest, value, home, is_whole
         ):
-            if home is None:
-                home = self._own_nest(level, value)
-            self._keep(home, value)
+            if buffer is not None and home is not None:
+                # It is to be stored later: that comes first now.
+                self._move(home, self._own_nest(level, value), value)
+            else:
+                self._keep(home or self._own_nest(level, value), value)
             nest.reads[value] = self.context.buffers[value]
             nest.seen.add((value, place))
             return
@@ -87,7 +89,7 @@ class Keeping:
         return home is not None and any(home is other.step for other in levels)
 
     def _move(self, home: Nest, nest: Nest, value: Value) -> Nest:
-        """Keep `value` in `nest`, which needs it before `home` does."""
+        """Keep `value` in `nest`, which stands before `home`."""
         for action in [a for a in home.actions if isinstance(a, Evaluate)]:
             if action.value is value and action.buffer is self._buffer(value):
                 home.actions.remove(action)
