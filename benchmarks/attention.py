@@ -39,7 +39,7 @@ PEAK = 989e12
 EXPONENTIALS = 16 * 132 * 1.83e9
 # Rounding of probabilities and results to bfloat16, of what the gradients are made of three times.
 ERRORS = {"attention": 5e-3, "attention_backward": 1.5e-2}
-TURNS = 3
+TURNS = 9
 # A kernel that waits forever is the end of a run, which keeps the results so far.
 LONGEST_CASE = 120
 BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash2": SDPBackend.FLASH_ATTENTION}
@@ -240,7 +240,7 @@ class Tuned:
 
 
 def measure(results: Results, case: Case, makers: dict[str, Callable[[], Made]]) -> None:
-    """All providers on one size, in turns, so that a moment's clock is everybody's."""
+    """All providers on one size, in turns, there and back: a moment's clock is everybody's."""
     faulthandler.dump_traceback_later(LONGEST_CASE, exit=True)
     chosen: dict[str, Made] = {}
     for provider, make in makers.items():
@@ -253,9 +253,10 @@ def measure(results: Results, case: Case, makers: dict[str, Callable[[], Made]])
             lines = str(problem).splitlines() or [type(problem).__name__]
             print(f"   {case.title} {provider}: {lines[0][:200]}", flush=True)
     times: dict[str, list[float]] = {provider: [] for provider in chosen}
-    for _ in range(TURNS):
-        for provider, (_, launch, _) in chosen.items():
-            times[provider].append(gpu_milliseconds(launch, 40))
+    for turn in range(TURNS):
+        order = list(chosen) if turn % 2 == 0 else list(reversed(chosen))
+        for provider in order:
+            times[provider].append(gpu_milliseconds(chosen[provider][1], 15))
     for provider, (label, launch, found) in chosen.items():
         error, ms = case.error(launch, found), statistics.median(times[provider])
         results.add(

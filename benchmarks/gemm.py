@@ -48,7 +48,7 @@ PEAKS = {"bf16": 989e12, "tf32": 494.5e12, "fp8": 1979e12, "int8": 1979e12}
 BANDWIDTH = 4.8e12
 # What rounding of factors, sums and results may make of the relative error of a whole matrix.
 ERRORS = {"bf16": 4e-3, "tf32": 2e-3, "fp8": 2e-2, "int8": 1e-9}
-TURNS = 3
+TURNS = 9
 # A kernel that waits forever is the end of a run, which keeps the results so far.
 LONGEST_CASE = 120
 
@@ -205,7 +205,7 @@ def measure(
     results: Results, case: Case, makers: dict[str, Callable[[Case], tuple[str, Launch]]],
     title: str = "",
 ) -> None:  # fmt: skip
-    """All providers on one product, in turns, so that a moment's clock is everybody's."""
+    """All providers on one product, in turns, there and back: a moment's clock is everybody's."""
     faulthandler.dump_traceback_later(LONGEST_CASE, exit=True)
     chosen: dict[str, tuple[str, Launch]] = {}
     for provider, make in makers.items():
@@ -218,9 +218,10 @@ def measure(
             lines = str(problem).splitlines() or [type(problem).__name__]
             print(f"   {case.title} {provider}: {lines[0][:200]}", flush=True)
     times: dict[str, list[float]] = {provider: [] for provider in chosen}
-    for _ in range(TURNS):
-        for provider, (_, launch) in chosen.items():
-            times[provider].append(gpu_milliseconds(launch, 40))
+    for turn in range(TURNS):
+        order = list(chosen) if turn % 2 == 0 else list(reversed(chosen))
+        for provider in order:
+            times[provider].append(gpu_milliseconds(chosen[provider][1], 15))
     for provider, (label, launch) in chosen.items():
         error, ms = case.error(launch), statistics.median(times[provider])
         results.add(

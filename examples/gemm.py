@@ -263,7 +263,7 @@ def suitable(configs, arguments, **_):
 
     On the CPU, where there are neither stages nor warps, that is one. Else steps have 128 or 256
     bytes, tiles are neither much larger than the result nor thousands, and there are as many stages
-    as fit into shared memory beside the tile that is stored, or hardly fewer.
+    as fit into shared memory beside a piece of the tile that is stored, or hardly fewer.
     """
     a = arguments["a"]
     device = gpu(a)
@@ -277,11 +277,12 @@ def suitable(configs, arguments, **_):
         m, n, k = (each.kwargs[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
         m //= each.num_ctas
         step = k * a.dtype.itemsize
-        # What is stored by pointers passes through the bytes of the stages, which are done then.
-        stored = 0 if "stride_cm" in arguments else m * n * result.dtype.itemsize
+        # What is stored by pointers passes through the bytes of the stages, which are done then; by
+        # descriptors, 128 bytes of each row at a time, or more where there is room.
+        stored = 0 if "stride_cm" in arguments else m * min(128, n * result.dtype.itemsize)
         # A residual passes through shared memory, too.
         added = 0 if arguments.get("residual") is None else 4 * m * n
-        free = device.shared_bytes_per_block - stored - added
+        free = device.shared_bytes_per_block - stored - added - 2048  # for barriers
         deepest = min(6, free // ((m + n) * step))
         suits = m * each.num_ctas < max(65, 2 * arguments["m"]) and n < max(65, 2 * arguments["n"])
         # Only of a flat result are tiles flat.

@@ -114,6 +114,10 @@ _TENSOR_MAP = _object(
         },
         "swizzle": {"enum": [0, 32, 64, 128], "description": "in bytes"},
         "padding": {"enum": ["zero", "nan"], "description": "what lies outside"},
+        "rounding": {
+            "enum": ["", "tf32"],
+            "description": "what copies to shared memory round float32 to",
+        },
     },
     "a tensor map",
 )

@@ -86,6 +86,7 @@ class _Recipe:
             tuple(recipe["box"]),
             recipe["swizzle"],
             recipe["padding"],
+            recipe["rounding"],
         )
         expressions = [recipe["pointer"], *recipe["shape"], *recipe["strides"]]
         self.arguments = set().union(*map(arguments_of, expressions))
@@ -127,11 +128,13 @@ def encode(
     box: Numbers,
     swizzle: int,
     padding: str,
+    rounding: str = "",
 ) -> Any:
     """The map of the tensor at `pointer`, as a ctypes array of 128 bytes.
 
     `shape` and `strides` (in elements) are by axis of the tensor; `axes` lists the axes of the map
-    from slowest to fastest, and `box` what one copy moves along each. `swizzle` is in bytes.
+    from slowest to fastest, and `box` what one copy moves along each. `swizzle` is in bytes. With
+    `rounding` "tf32", float32 is rounded to that where it is copied to shared memory.
     Raises TensorMapError where the accelerator cannot do it.
     """
     _check(pointer, shape, strides, element, axes)
@@ -142,9 +145,10 @@ def encode(
         pointer, sizes, steps = _nothing(padding), [1] * len(axes), [16] * (len(axes) - 1)
     # One dimension has no stride, but the driver refuses a null pointer, which an empty list is.
     steps = steps or [16]
+    kind = "TFLOAT32" if rounding else _ELEMENTS.get(element.name, "UINT8")
     made = cuda.call(
         "cuTensorMapEncodeTiled",
-        _enumerator("CUtensorMapDataType", f"DATA_TYPE_{_ELEMENTS.get(element.name, 'UINT8')}"),
+        _enumerator("CUtensorMapDataType", f"DATA_TYPE_{kind}"),
         len(axes),
         pointer,
         [driver.cuuint64_t(size) for size in sizes],

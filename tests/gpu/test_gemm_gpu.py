@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 import blocklang
-from blocklang.runtime import device_array
+from blocklang.runtime import cuda, device_array
 from examples import gemm, harness
 from examples.rounding import Rounded
+from tests.ptx_machine import round_tf32
 from tests.unit.test_gemm import ACTIVATIONS, FLOAT8, close, matrix
 
 pytestmark = pytest.mark.gpu
@@ -130,6 +131,35 @@ def test_shared_sums(shape: Any, dtype: Any, splits: int, add: bool) -> None:
         c = result((m, n), dtype)
         gemm.add_parts[(blocklang.cdiv(m * n, 1024),)](parts, c, splits, m * n, BLOCK=1024)
     right(c, shape, dtype)
+
+
+@pytest.mark.parametrize("dtype", [BF16, np.float32])
+@pytest.mark.parametrize("shape", [(512, 512, 512), (560, 816, 1040)], ids=["even", "odd"])
+def test_sums_that_are_added_in_pieces(shape: Any, dtype: Any) -> None:
+    """A tile of float32 fits beside four stages in pieces only."""
+    m, n, k = shape
+    a, b = operands(shape, dtype)
+    parts = device_array(np.zeros((m, n), np.float32))
+    sizes = tile(dtype, 128, 256)
+    gemm.gemm_split[(5,)](
+        device_array(a), device_array(b), parts, m, n, k, 2,
+        TRANSPOSED=True, ADD=True, **sizes, num_warps=8, num_stages=4,
+    )  # fmt: skip
+    right(parts, shape, dtype)
+
+
+def test_copies_round_to_tf32() -> None:
+    """What the tensor memory accelerator brings is rounded to nearest, not cut off."""
+    if cuda.device(0).capability[0] != 9:
+        pytest.skip("only these GPUs multiply what copies have brought")
+    a, b = matrix(256, 512, dtype=np.float32), matrix(384, 512, dtype=np.float32, seed=1)
+    c = device_array(np.full((256, 384), np.nan, np.float32))
+    gemm.gemm[(4,)](
+        device_array(a), device_array(b), c, 256, 384, 512, TRANSPOSED=True, **tile(np.float32)
+    )
+    x, y = (round_tf32(each).astype(np.float64) for each in (a, b))
+    size = np.abs(x) @ np.abs(y.T)
+    assert (np.abs(c.to_host() - x @ y.T) <= 1e-5 * size).all()
 
 
 @SHAPES

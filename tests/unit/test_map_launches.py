@@ -49,6 +49,7 @@ RECIPE = {
     "box": [8, 8],
     "swizzle": 32,
     "padding": "zero",
+    "rounding": "",
 }  # fmt: skip
 
 

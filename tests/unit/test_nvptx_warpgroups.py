@@ -41,6 +41,8 @@ CASES: dict[str, tuple[Any, dict[str, int], int, int]] = {
     "narrow, of four": (kernels.gemm, {"M": 32, "N": 256, "K": 64}, 16, 1),
     "persistent": (kernels.persistent, {"M": 128, "N": 128, "K": 64}, 8, 1),
     "attention": (kernels.attention, {"M": 128, "N": 64, "D": 64}, 8, 1),
+    "pieces": (kernels.persistent, {"M": 128, "N": 256, "K": 128}, 8, 1),
+    "pieces of four": (kernels.persistent, {"M": 256, "N": 128, "K": 128}, 16, 1),
     "cluster": (kernels.gemm, {"M": 256, "N": 256, "K": 64}, 8, 2),
     "wide cluster": (kernels.gemm, {"M": 512, "N": 128, "K": 64}, 8, 4),
     "cluster of columns": (kernels.attention, {"M": 256, "N": 128, "D": 128}, 8, 2),
@@ -131,8 +133,8 @@ def test_each_warpgroup_has_a_barrier_of_its_own(name: str) -> None:
     # All threads meet once, when the barriers of rings are made; in a cluster all of them do.
     assert [each for each in barriers if "," not in each] == ["0"] * (CASES[name][3] == 1)
     named = [each.split(", ") for each in barriers if "," in each]
-    # Once before a part is stored, once before it is sent.
-    assert len(named) == 2
+    # Once before a part of a piece is stored, once before it is sent.
+    assert len(named) == (4 if name.startswith("pieces") else 2)
     values = Values(made)
     numbers = []
     for register, count in named:
@@ -143,19 +145,22 @@ def test_each_warpgroup_has_a_barrier_of_its_own(name: str) -> None:
     assert expected.max() < 16
 
 
-def test_a_part_is_stored_fenced_and_sent_between_the_barriers() -> None:
-    ptx = compiled("rows").asm["ptx"]
+@pytest.mark.parametrize(("name", "pieces"), [("rows", 1), ("pieces", 2)])
+def test_a_part_is_stored_fenced_and_sent_between_the_barriers(name: str, pieces: int) -> None:
+    ptx = compiled(name).asm["ptx"]
     order = re.findall(
         rf"bulk\.wait_group\.read|bar\.sync\s+%r|stmatrix|fence\.proxy\.async|{_SEND}"
         r"|bulk\.commit_group|bulk\.wait_group\s",
         ptx[ptx.index("setmaxnreg.inc") :],
     )
     kinds = [key.strip() for key, _ in itertools.groupby(re.sub(r"\s+%r", "", o) for o in order)]
-    assert kinds == [
+    each = [
         "bulk.wait_group.read", "bar.sync", "stmatrix", "fence.proxy.async", "bar.sync",
         "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group", "bulk.commit_group",
-        "bulk.wait_group",
     ]  # fmt: skip
+    assert kinds == [*each * pieces, "bulk.wait_group"]
+    # Of one buffer, the last copy has to have read it.
+    assert set(re.findall(r"bulk\.wait_group\.read\s+(\d+)", ptx)) == {"0"}
 
 
 # ---------------------------------------------------------------- what is sent
@@ -176,15 +181,19 @@ def test_each_warpgroup_sends_what_it_holds(name: str) -> None:
     copies = re.findall(rf"{_SEND} \[%\w+, {{(.*?)}}\], \[(.*?)\];", made.asm["ptx"])
     values = Values(made)
     sent: dict[tuple[int, ...], int] = {}
+    axis, pieces = send.pieces
+    assert pieces == (2 if name.startswith("pieces") else 1)
     for group in range(CASES[name][2] // 4):
         thread = group * _GROUP
-        for coordinates, address in copies:
+        for number, (coordinates, address) in enumerate(copies):
             numbers = [values.number(each)[thread] for each in coordinates.split(", ")]
             place = tuple(int(n) for n in reversed(numbers))
+            within = list(place)
+            within[axis] -= number * pieces // len(copies) * buffer.shape[axis]
             offset = int(values.number(address)[thread]) - send.buffer.owner.offset
-            assert buffer.layout.apply(offset=offset // size) == place
-            for within in itertools.product(*map(range, box)):
-                element = tuple(a + b for a, b in zip(place, within, strict=True))
+            assert buffer.layout.apply(offset=offset // size) == tuple(within)
+            for further in itertools.product(*map(range, box)):
+                element = tuple(a + b for a, b in zip(place, further, strict=True))
                 holder = sum(bool(element[a] & s) << bit for bit, (a, s) in enumerate(steps))
                 assert holder == group
                 assert element not in sent

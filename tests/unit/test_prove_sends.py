@@ -66,6 +66,7 @@ CASES: dict[str, tuple[Any, dict[str, int], int]] = {
     "four": (kernels.persistent, {"M": 256, "N": 128, "K": 64}, 16),
     "narrow": (kernels.persistent, {"M": 16, "N": 256, "K": 64}, 8),
     "attention": (kernels.attention, {"M": 128, "N": 64, "D": 64}, 8),
+    "pieces": (kernels.persistent, {"M": 128, "N": 256, "K": 128}, 8),
 }
 
 
@@ -91,6 +92,7 @@ def test_what_the_passes_make_is_accepted(name: str) -> None:
     assert not any(isinstance(op, TmaStore) for op in module.walk())
     warps = [op.warp for op in module.walk() if isinstance(op, OneWarp)]
     assert warps == ([0, 1, 2] if name == "attention" else [])
+    assert [op.pieces for op in sends][:1] == [(1, 2) if name == "pieces" else (0, 1)]
 
 
 @pytest.mark.parametrize("warps", [4, 8])
@@ -251,6 +253,48 @@ LAYOUTS = [
 def test_a_warpgroup_sends_what_it_holds(number: int) -> None:
     change, problem = LAYOUTS[number]
     assert problem in refusal(change)
+
+
+def of_pieces(register: str, lane: str = "[0,2]") -> Callable[[Module], None]:
+    """What is sent in pieces of 128 columns in another layout of 128 x 256."""
+
+    def change(module: Module) -> None:
+        send = find(module, TmaSend)
+        layout = LinearLayout.parse(
+            f"layout<[128, 256], register=[[0,1], [8,0], [0,8], [0,16], [0,32], {register}], "
+            f"lane=[{lane}, [0,4], [1,0], [2,0], [4,0]], warp=[[16,0], [32,0], [64,0]]>"
+        )
+        kind = BlockType(send.value.type.shape, send.value.type.element, layout)
+        made = ConvertLayout(send.value, loc=send.loc, result_types=[kind])
+        value = Builder.before(send).insert(made).result
+        send.set_operand(send.operands.index(send.value), value)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("register", "lane"),
+    [
+        ("[0,64], [0,2]", "[0,128]"),  # half of the lanes have one piece, half the other
+        ("[0,64], [0,192]", "[0,2]"),  # the second piece begins elsewhere
+        ("[0,64], [1,128]", "[0,2]"),
+        ("[0,64], [0,128], [0,128]", "[0,2]"),  # twice
+        ("[0,64]", "[0,2]"),  # not at all
+    ],
+)
+def test_threads_have_their_share_of_every_piece(register: str, lane: str) -> None:
+    problem = refusal(of_pieces(register, lane), "pieces")
+    assert "has not the same share of every piece" in problem
+
+
+def test_pieces_may_be_numbered_by_any_register() -> None:
+    module = parse(text("pieces"))
+    of_pieces("[0,128], [0,64]")(module)
+    prove(module)
+
+
+def test_a_copy_is_of_one_piece() -> None:
+    assert "would send more than a piece" in refusal(box(64, 256), "pieces")
 
 
 def test_other_parts_are_fine() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from blocklang.codegen.emit import Emitter
+from blocklang.ir.core import Value
 from blocklang.ir.layout import MatrixAccess
-from blocklang.ir.ops.asynchronous import TmaSend
-from blocklang.ir.ops.shared import SharedLoad, SharedStore
+from blocklang.ir.ops.shared import SharedLoad
 from blocklang.ir.types import BlockType, SharedType
 
 from .emitter import SHARED, NvptxEmitter
@@ -22,7 +22,7 @@ def load_matrices(e: NvptxEmitter, op: SharedLoad, access: MatrixAccess) -> str:
     kind = "i32" if access.count == 1 else "{" + ", ".join(["i32"] * access.count) + "}"
     per_word = len(access.words[0][0])
     words = [""] * (block.registers // per_word)
-    for pointer, matrices in zip(_rows(e, op, access), access.words, strict=True):
+    for pointer, matrices in zip(_rows(e, op.buffer, access), access.words, strict=True):
         call = f"call {kind} @llvm.nvvm.ldmatrix.sync.aligned.{_form(access)}.p3"
         loaded = e.emit(f"{call}({SHARED} {pointer})")
         for index, registers in enumerate(matrices):
@@ -34,17 +34,16 @@ def load_matrices(e: NvptxEmitter, op: SharedLoad, access: MatrixAccess) -> str:
     return packed if wanted == given else e.emit(f"bitcast {given} {packed} to {wanted}")
 
 
-def store_matrices(e: NvptxEmitter, op: SharedStore | TmaSend, access: MatrixAccess) -> None:
-    """A block written to shared memory as matrices; no element of it has replicas."""
-    block = op.value.type
-    assert isinstance(block, BlockType)
+def store_matrices(
+    e: NvptxEmitter, vector: str, block: BlockType, buffer: Value, access: MatrixAccess
+) -> None:
+    """The elements `vector` of a block written to shared memory as matrices; none has replicas."""
     per_word = len(access.words[0][0])
     given = f"<{block.registers} x {storage_type(e, block)}>"
     packed = f"<{block.registers // per_word} x i32>"
-    vector = e[op.value]
     if given != packed:
         vector = e.emit(f"bitcast {given} {vector} to {packed}")
-    for pointer, matrices in zip(_rows(e, op, access), access.words, strict=True):
+    for pointer, matrices in zip(_rows(e, buffer, access), access.words, strict=True):
         words = [e.extract(vector, packed, registers[0] // per_word) for registers in matrices]
         operands = ", ".join([f"{SHARED} {pointer}", *(f"i32 {word}" for word in words)])
         e.line(f"call void @llvm.nvvm.stmatrix.sync.aligned.{_form(access)}.p3({operands})")
@@ -54,15 +53,13 @@ def _form(access: MatrixAccess) -> str:
     return f"m8n8.x{access.count}{'.trans' if access.transposed else ''}.b16"
 
 
-def _rows(
-    e: NvptxEmitter, op: SharedLoad | SharedStore | TmaSend, access: MatrixAccess
-) -> list[str]:
+def _rows(e: NvptxEmitter, buffer: Value, access: MatrixAccess) -> list[str]:
     """For each instruction, the address of the row that the thread names."""
-    kind = op.buffer.type
+    kind = buffer.type
     assert isinstance(kind, SharedType)
     size = kind.element.bytes
     base, used = first_offset(e, access.lane, access.warp, size)
-    return [address(e, e[op.buffer], base, used, offset * size) for offset in access.offsets]
+    return [address(e, e[buffer], base, used, offset * size) for offset in access.offsets]
 
 
 def first_offset(

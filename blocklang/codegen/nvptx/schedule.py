@@ -83,9 +83,16 @@ def _rings(kernel: Function) -> Iterator[str]:
 def _stores(kernel: Function) -> Iterator[str]:
     for op in kernel.walk():
         if isinstance(op, TmaStore | TmaSend):
-            whose = ", each warpgroup its part" if isinstance(op, TmaSend) else ""
             yield ""
-            yield f"sent: {_shape(op.buffer)} to {_tensor(op)}{whose}, {op.loc}"
+            yield f"sent: {_sent(op)}, {op.loc}"
+
+
+def _sent(op: TmaStore | TmaSend) -> str:
+    if isinstance(op, TmaStore):
+        return f"{_shape(op.buffer)} to {_tensor(op)}"
+    _, count = op.pieces
+    how = f" in {count} pieces" if count > 1 else ""
+    return f"{_shape(op.value)} to {_tensor(op)}{how}, each warpgroup its part"
 
 
 def _shape(value: Value) -> str:

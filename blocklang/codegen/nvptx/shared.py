@@ -14,7 +14,6 @@ from blocklang.ir.layout import (
     prefers_matrices,
     shared_access,
 )
-from blocklang.ir.ops.asynchronous import TmaSend
 from blocklang.ir.ops.shape import ConvertLayout
 from blocklang.ir.ops.shared import Barrier, SharedAlloc, SharedLoad, SharedStore
 from blocklang.ir.types import BlockType, SharedType, element_type
@@ -50,26 +49,30 @@ def _buffer(value: Value) -> SharedType:
 
 
 @lowers(SharedStore, on=("nvptx",))
-def store_block(e: NvptxEmitter, op: SharedStore | TmaSend) -> None:
-    """Each thread stores its elements of `op.value` to `op.buffer`."""
-    block, buffer = op.value.type, _buffer(op.buffer)
-    assert isinstance(block, BlockType)
+def _(e: NvptxEmitter, op: SharedStore) -> None:
+    assert isinstance(op.value.type, BlockType)
+    store_block(e, e[op.value], op.value.type, op.buffer, op.vector)
+
+
+def store_block(e: NvptxEmitter, value: str, block: BlockType, to: Value, vector: int) -> None:
+    """Each thread stores its elements of a block, `vector` at a time."""
+    buffer = _buffer(to)
     assert block.layout is not None
     owner = e.owner(block)
     if e.target.capability >= STORE_CAPABILITY and owner is None:
         matrices = matrix_access(block.layout, buffer.layout, buffer.element.bits)
         if matrices and prefers_matrices(block.layout, buffer.layout, buffer.element.bits):
-            return store_matrices(e, op, matrices)
-    access = shared_access(block.layout, buffer.layout, op.vector)
+            return store_matrices(e, value, block, to, matrices)
+    access = shared_access(block.layout, buffer.layout, vector)
     scalar, size = storage_type(e, block), buffer.element.bytes
-    words = Words(scalar, 8 * size, op.vector)
+    words = Words(scalar, 8 * size, vector)
     base, used = first_offset(e, access.lane, access.warp, size)
     for registers, offset in zip(access.vectors, access.offsets, strict=True):
-        piece = e.shuffle(e[op.value], scalar, block.registers, registers)
-        pointer = address(e, e[op.buffer], base, used, offset * size)
+        piece = e.shuffle(value, scalar, block.registers, registers)
+        pointer = address(e, e[to], base, used, offset * size)
         if owner is None:
-            kind = f"<{op.vector} x {scalar}>"
-            e.line(f"store {kind} {piece}, {SHARED} {pointer}, align {size * op.vector}")
+            kind = f"<{vector} x {scalar}>"
+            e.line(f"store {kind} {piece}, {SHARED} {pointer}, align {size * vector}")
         else:
             store_words(e, words, "st.shared", (SHARED, "r"), pointer, piece, owner)
 

@@ -16,7 +16,7 @@ from typing import Any
 from blocklang.codegen.lower import lowers
 from blocklang.ir.analysis.host import Expression, host_expression
 from blocklang.ir.core import Function, Result, Value
-from blocklang.ir.layout import WARP_BITS_OF_GROUP, warpgroup_steps
+from blocklang.ir.layout import WARP_BITS_OF_GROUP, pieces, warpgroup_steps
 from blocklang.ir.ops.asynchronous import (
     FenceAsync,
     SharedSlot,
@@ -28,10 +28,11 @@ from blocklang.ir.ops.asynchronous import (
     TmaStoreWait,
 )
 from blocklang.ir.ops.descriptor import MakeTensorDescriptor
-from blocklang.ir.types import SharedType
+from blocklang.ir.types import BlockType, SharedType
 
 from .emitter import SHARED, NvptxEmitter
 from .mbarrier import barrier
+from .memory import storage_type
 from .shared import store_block
 
 _FEATURE = "has_bulk_tensor_copies"
@@ -86,6 +87,7 @@ def _recipe(op: TensorMap) -> dict[str, Any]:
         "axes": list(op.axes),
         "box": list(op.box),
         "swizzle": op.swizzle,
+        "rounding": op.rounding,
         "padding": tensor.padding,
     }
 
@@ -127,9 +129,11 @@ def _buffer(value: Value) -> SharedType:
     return value.type
 
 
-def _boxes(e: NvptxEmitter, op: _Copy, indices: Sequence[Value]) -> Iterator[tuple[str, str]]:
+def _boxes(
+    e: NvptxEmitter, op: _Copy, indices: Sequence[Value], piece: int = 0
+) -> Iterator[tuple[str, str]]:
     """Address and coordinates, as an instruction takes them, of each box of a buffer; of what is
-    sent, of each box of this warpgroup's part.
+    sent, of each box of this warpgroup's part of a piece.
     """
     kind = _buffer(op.buffer)
     assert isinstance(op.map, Result)
@@ -147,6 +151,9 @@ def _boxes(e: NvptxEmitter, op: _Copy, indices: Sequence[Value]) -> Iterator[tup
     distances = [size * math.prod(counts[i + 1 : -1]) for i in range(len(counts) - 1)]
     distances.append(size * math.prod(counts[:-1]))
     origins, start = [e[index] for index in indices], e[op.buffer]
+    ahead = [0] * len(sizes)
+    if isinstance(op, TmaSend):
+        ahead[known.axes.index(op.pieces[0])] = piece * kind.shape[op.pieces[0]]
     parts, skipped = counts[:], [0] * len(counts)
     for share in _shares(e, op, known):
         axis = share.axis
@@ -162,12 +169,14 @@ def _boxes(e: NvptxEmitter, op: _Copy, indices: Sequence[Value]) -> Iterator[tup
         place = (*slower, panel)
         if any(number & bits for number, bits in zip(place, skipped, strict=True)):
             continue
-        address, coordinates = start, []
+        address = start
+        coordinates: list[str] = []
         distance = sum(n * d for n, d in zip(place, distances, strict=True))
         if distance:
             address = e.emit(f"getelementptr i8, {SHARED} {start}, i32 {distance}")
-        for origin, number, step in zip(origins, place, known.box, strict=True):
-            at = e.emit(f"add i32 {origin}, {number * step}") if number else origin
+        for origin, more, number, step in zip(origins, ahead, place, known.box, strict=True):
+            further = more + number * step
+            at = e.emit(f"add i32 {origin}, {further}") if further else origin
             coordinates.append(f"i32 {at}")
         yield address, ", ".join(reversed(coordinates))
 
@@ -235,11 +244,11 @@ def _(e: NvptxEmitter, op: TmaStore) -> None:
         _store_boxes(e, op)
 
 
-def _store_boxes(e: NvptxEmitter, op: TmaStore | TmaSend) -> None:
+def _store_boxes(e: NvptxEmitter, op: TmaStore | TmaSend, piece: int = 0) -> None:
     assert op.reduce in ("", "add"), f"unknown reduction {op.reduce}"
     form = f"reduce.{op.reduce}" if op.reduce else "s2g"
     name = f"@llvm.nvvm.cp.async.bulk.tensor.{form}.tile.{len(op.indices)}d"
-    for address, coordinates in _boxes(e, op, op.indices):
+    for address, coordinates in _boxes(e, op, op.indices, piece):
         places = f"{SHARED} {address}, ptr {e[op.map]}"
         e.line(f"call void {name}({places}, {coordinates}, i64 0, i1 false)")
     e.line("call void @llvm.nvvm.cp.async.bulk.commit.group()")
@@ -253,17 +262,27 @@ def _first_of_group(e: NvptxEmitter) -> str:
 
 @lowers(TmaSend, on=("nvptx",), feature=_FEATURE)
 def _(e: NvptxEmitter, op: TmaSend) -> None:
-    with e.guarded(_first_of_group(e)):
-        e.line(f"call void @llvm.nvvm.cp.async.bulk.wait.group.read(i32 {op.groups})")
+    block, (axis, count) = op.value.type, op.pieces
+    assert isinstance(block, BlockType)
+    assert block.layout is not None
+    cut = pieces(block.layout, axis, count)
+    assert cut is not None, "each thread has the same share of all pieces"
+    kind = BlockType(cut.layout.shape, block.element, cut.layout)
     group = e.emit(f"lshr i32 %warp, {WARP_BITS_OF_GROUP}")
     number = e.emit(f"add i32 {group}, {_FIRST_BARRIER}")
     meet = "call void @llvm.nvvm.barrier.cta.sync.aligned.count"
-    e.line(f"{meet}(i32 {number}, i32 {_GROUP_THREADS})")
-    store_block(e, op)
-    e.line(_FENCE)
-    e.line(f"{meet}(i32 {number}, i32 {_GROUP_THREADS})")
-    with e.guarded(_first_of_group(e)):
-        _store_boxes(e, op)
+    for piece, registers in enumerate(cut.registers):
+        # The piece before has left the same bytes.
+        groups = 0 if piece else op.groups
+        with e.guarded(_first_of_group(e)):
+            e.line(f"call void @llvm.nvvm.cp.async.bulk.wait.group.read(i32 {groups})")
+        e.line(f"{meet}(i32 {number}, i32 {_GROUP_THREADS})")
+        value = e.shuffle(e[op.value], storage_type(e, block), block.registers, registers)
+        store_block(e, value, kind, op.buffer, op.vector)
+        e.line(_FENCE)
+        e.line(f"{meet}(i32 {number}, i32 {_GROUP_THREADS})")
+        with e.guarded(_first_of_group(e)):
+            _store_boxes(e, op, piece)
 
 
 @lowers(TmaStoreWait, on=("nvptx",), feature=_FEATURE)

@@ -16,6 +16,7 @@ from .matrix_access import (
     matrix_access,
     prefers_matrices,
 )
+from .pieces import Pieces, pieces
 from .shared import (
     SharedAccess,
     bank_conflicts,
@@ -38,6 +39,7 @@ __all__ = [
     "LinearMap",
     "MatrixAccess",
     "OptimalShared",
+    "Pieces",
     "SharedAccess",
     "Shuffle",
     "ShufflePlan",
@@ -56,6 +58,7 @@ __all__ = [
     "mma_accumulator",
     "optimal_shared",
     "padded_shape",
+    "pieces",
     "prefers_matrices",
     "replicated",
     "shared_access",

@@ -23,6 +23,7 @@ from blocklang.ir.types import (
     Type,
     i1,
     i32,
+    shape_of,
 )
 
 # ---------------------------------------------------------------- clusters
@@ -46,12 +47,21 @@ class ToShared(Op, mnemonic="to_shared"):
     """The block in shared memory, where nothing changes it: a value like any other.
 
     `lower_conversions` makes a buffer of its own of it. `is_async` says that a warpgroup or the
-    tensor memory accelerator reads it.
+    tensor memory accelerator reads it. What is sent from there may pass through a buffer for one of
+    so many `pieces`: see `tma_send`.
     """
 
     operand: Value = operand()
     is_async: bool = attribute(default=True)
+    pieces: int = attribute(default=1)
     result = output()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of shared memory that this takes."""
+        kind = self.results[0].type
+        assert isinstance(kind, SharedType)
+        return kind.bytes // self.pieces
 
     def check(self) -> None:
         source, target = self.operand.type, self.results[0].type
@@ -60,6 +70,7 @@ class ToShared(Op, mnemonic="to_shared"):
         assert isinstance(source, BlockType)
         assert isinstance(target, SharedType)
         require((source.shape, source.element) == (target.shape, target.element), "one shape")
+        require(self.pieces.bit_count() == 1, "pieces are a power of two")
 
 
 class LoadShared(Op, mnemonic="load_shared", effects=Effect.READ):
@@ -173,13 +184,15 @@ class TensorMap(Op, mnemonic="tensor_map"):
     the arguments of the kernel, so that the descriptor must follow from them alone.
 
     `axes` are the tensor's axes from slowest to fastest, `box` what one copy moves along each, and
-    `swizzle` the bytes within which 16-byte pieces are permuted (0: they are not).
+    `swizzle` the bytes within which 16-byte pieces are permuted (0: they are not). With `rounding`
+    "tf32" copies to shared memory round float32 elements to tf32.
     """
 
     descriptor: Value = operand()
     axes: tuple[int, ...] = attribute()
     box: tuple[int, ...] = attribute()
     swizzle: int = attribute()
+    rounding: str = attribute(default="")  # "", tf32
     result = output()
 
     def infer(self) -> Sequence[Type]:
@@ -190,6 +203,9 @@ class TensorMap(Op, mnemonic="tensor_map"):
         require(self.swizzle in (0, 32, 64, 128), "swizzle is 0, 32, 64 or 128 bytes")
         require(all(1 <= n <= 256 for n in self.box), "a box has 1 to 256 elements along an axis")
         require(len(self.box) == len(self.axes) <= 5, "one rank, 5 at most")
+        require(self.rounding in ("", "tf32"), "rounding is tf32, if any")
+        is_float32 = str(self.descriptor.type.element) == "f32"  # type: ignore[union-attr]
+        require(is_float32 or not self.rounding, "f32 elements are rounded")
 
 
 class TmaLoad(Op, mnemonic="tma_load", effects=Effect.READ | Effect.WRITE_SHARED):
@@ -239,6 +255,9 @@ class TmaSend(Op, mnemonic="tma_send", effects=Effect.WRITE):
     The threads of a warpgroup wait for each other, never for another warpgroup: in `value`'s layout
     and in the boxes of `map`, no part has anything of another one (see `warpgroup_steps`). Elements
     are stored `vector` at a time; `reduce` is that of `tma_store`.
+
+    Where the buffer is smaller along one axis, the block is sent in pieces of its size, each stored
+    when the copies of the one before have read the buffer.
     """
 
     map: Value = operand()
@@ -257,7 +276,16 @@ class TmaSend(Op, mnemonic="tma_send", effects=Effect.WRITE):
         require(isinstance(kind, SharedType) and kind.depth == 1, "the buffer has one slot")
         assert isinstance(block, BlockType)
         assert isinstance(kind, SharedType)
-        require((block.shape, block.element) == (kind.shape, kind.element), "one shape")
+        require(block.element == kind.element, "one element")
+        require(len(block.shape) == len(kind.shape), "one rank")
+        cut = [(a, b) for a, b in zip(block.shape, kind.shape, strict=True) if a != b]
+        require(len(cut) < 2 and all(a % b == 0 for a, b in cut), "pieces along one axis")
+
+    @property
+    def pieces(self) -> tuple[int, int]:
+        """The axis along which the block is in pieces, and how many they are."""
+        pairs = enumerate(zip(shape_of(self.value.type), shape_of(self.buffer.type), strict=True))
+        return next(((axis, a // b) for axis, (a, b) in pairs if a != b), (0, 1))
 
 
 class TmaStoreWait(Op, mnemonic="tma_store_wait", effects=Effect.OBSERVABLE):

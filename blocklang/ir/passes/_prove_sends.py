@@ -7,6 +7,7 @@ the buffer is its own.
 from __future__ import annotations
 
 from blocklang.ir.core import Block, Function
+from blocklang.ir.layout import LinearLayout
 from blocklang.ir.ops.asynchronous import TensorMap, TmaSend, TmaStore, TmaStoreWait, WarpSpecialize
 from blocklang.ir.ops.shared import SharedAlloc
 from blocklang.ir.types import BlockType
@@ -48,6 +49,7 @@ def _check_parts(op: TmaSend) -> None:
     assert isinstance(map, TensorMap)
     box = dict(zip(map.axes, map.box, strict=True))
     layout, taken = kind.layout, [0] * len(kind.shape)
+    _check_pieces(op, layout, box)
     warps = layout.bases_of("warp")
     for basis in warps[_WARP_BITS:]:
         moved = [axis for axis, step in enumerate(basis) if step]
@@ -58,9 +60,26 @@ def _check_parts(op: TmaSend) -> None:
             refuse(op, "a copy would send what two warpgroups hold")
         taken[axis] |= basis[axis]
     inside = [basis for dim in layout.in_dims if dim != "warp" for basis in layout.bases_of(dim)]
+    # Each box is in one piece, so what a warpgroup has of it, it has at once.
     for basis in (*inside, *warps[:_WARP_BITS]):
         if any(step & bits for step, bits in zip(basis, taken, strict=True)):
             refuse(op, "a warpgroup holds elements that another one sends")
+
+
+def _check_pieces(op: TmaSend, layout: LinearLayout, box: dict[int, int]) -> None:
+    """Which piece an element is in follows from its register alone, and copies are of one piece."""
+    axis, count = op.pieces
+    size, numbers = layout.shape[axis] // count, []
+    if size % box[axis]:
+        refuse(op, "a copy would send more than a piece")
+    for dim in layout.in_dims:
+        for basis in layout.bases_of(dim):
+            if dim == "register" and basis[axis] >= size and basis[axis] == sum(basis):
+                numbers.append(basis[axis])
+            elif basis[axis] >= size:
+                refuse(op, "a thread has not the same share of every piece")
+    if sorted(numbers) != [size << bit for bit in range(count.bit_length() - 1)]:
+        refuse(op, "a thread has not the same share of every piece")
 
 
 def _check_under_way(function: Function, op: TmaSend) -> None:

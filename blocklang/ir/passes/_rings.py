@@ -153,7 +153,7 @@ def copy(builder: Builder, fill: Fill, place: Place, buffers: Iterable[Value]) -
 
 def with_box(map: TensorMap, box: tuple[int, ...]) -> TensorMap:
     """Another map of the same tensor, behind `map`, whose copies move `box`."""
-    made = TensorMap(map.descriptor, axes=map.axes, box=box, swizzle=map.swizzle, loc=map.loc)
+    made = TensorMap(map.descriptor, **{**map.attributes, "box": box}, loc=map.loc)
     return Builder.behind(map.result).insert(made)
 
 

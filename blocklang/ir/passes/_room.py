@@ -20,7 +20,9 @@ def buffer_bytes(ops: Iterable[Operation]) -> int:
     """Bytes of the buffers that the ops are, or are going to be."""
     total = 0
     for op in ops:
-        if isinstance(op, SharedAlloc | MBarrierAlloc | ToShared):
+        if isinstance(op, ToShared):
+            total += op.bytes
+        elif isinstance(op, SharedAlloc | MBarrierAlloc):
             kind = op.results[0].type
             assert isinstance(kind, SharedType | MBarriersType)
             total += kind.bytes

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Function, Module, Operation, Value
-from blocklang.ir.layout import warpgroup_steps
+from blocklang.ir.layout import pieces, warpgroup_steps
 from blocklang.ir.layout.shared import MAX_ACCESS_BITS, max_vector
 from blocklang.ir.ops.asynchronous import (
     FenceAsync,
@@ -31,13 +31,11 @@ from blocklang.ir.ops.asynchronous import (
     WarpSpecialize,
 )
 from blocklang.ir.ops.shared import Barrier, SharedAlloc, SharedStore
-from blocklang.ir.types import BlockType, MBarriersType, i32
+from blocklang.ir.types import BlockType, MBarriersType, SharedType, i32
 
 from ._rings import Fill, Place, Ring, Step, Threading, advance, copy, find_fills, with_box
+from ._sends import box_of_parts, buffer_of_piece
 from .manager import Pass
-
-_LEAST_ROWS = 8
-"""Rows whose swizzle begins anew behind them."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +59,19 @@ def _store(op: ToShared) -> None:
     block, kind = op.operand.type, op.results[0].type
     assert isinstance(block, BlockType)
     assert block.layout is not None
+    assert isinstance(kind, SharedType)
     builder = Builder.before(op)
+    layout = block.layout
+    if op.pieces > 1:
+        piece = buffer_of_piece(op, op.pieces)
+        assert piece is not None, "specialize-warps has found the pieces"
+        axis = next(i for i, n in enumerate(piece.shape) if n != kind.shape[i])
+        held = pieces(layout, axis, op.pieces)
+        assert held is not None
+        kind, layout = piece, held.layout
     made = builder.insert(SharedAlloc(loc=op.loc, result_types=[kind]))
     widest = MAX_ACCESS_BITS // max(block.element.bits, 8)
-    vector = min(max_vector(block.layout, kind.layout), widest)  # type: ignore[union-attr]
+    vector = min(max_vector(layout, kind.layout), widest)
     sent = [user for user in op.results[0].users if isinstance(user, TmaStore)]
     if sent and (box := _box_of_parts(sent[0])) is not None:
         _send(sent[0], box, op.operand, made.results[0], vector)
@@ -94,33 +101,22 @@ def _send(op: TmaStore, box: tuple[int, ...], value: Value, buffer: Value, vecto
 
 
 def _box_of_parts(op: TmaStore) -> tuple[int, ...] | None:
-    """The box of copies in which each warpgroup can send what it holds of the block that `op`
-    sends; None where there is one warpgroup only, there are no such boxes, others read the buffer,
-    or no producer relieves the threads from waiting for each other in any case.
+    """The box of copies in which each warpgroup sends its part; None where one thread sends all:
+    without a producer, which relieves the threads from waiting for each other in any case, and of a
+    single warpgroup, which the barrier of all threads serves as well, unless it is sent in pieces.
     """
-    made, map = op.buffer.owner, op.map.owner
-    assert isinstance(map, TensorMap)
-    if not isinstance(made, ToShared) or len(made.results[0].uses) != 1:
-        return None
+    made = op.buffer.owner
     if not any(isinstance(holder, WarpSpecialize) for holder in op.holders):
         return None
-    block = made.operand.type
-    assert isinstance(block, BlockType)
-    assert block.layout is not None
-    steps = warpgroup_steps(block.layout)
-    if not steps:
+    if not isinstance(made, ToShared) or (made.pieces == 1 and not _has_groups(made)):
         return None
-    box = list(map.box)
-    for which, step in steps:
-        axis = map.axes.index(which)
-        is_fastest = axis == len(box) - 1
-        if step < (box[axis] if is_fastest else _LEAST_ROWS):
-            return None
-        box[axis] = min(box[axis], step)
-    sizes = [block.shape[axis] for axis in map.axes]
-    first = next((i for i, n in enumerate(box[:-1]) if n > 1), len(box))
-    is_one_run = box[first + 1 : -1] == sizes[first + 1 : -1]
-    return tuple(box) if is_one_run else None
+    return box_of_parts(op)
+
+
+def _has_groups(op: ToShared) -> bool:
+    assert isinstance(op.operand.type, BlockType)
+    assert op.operand.type.layout is not None
+    return bool(warpgroup_steps(op.operand.type.layout))
 
 
 def _others(op: TmaStore) -> int:

@@ -244,24 +244,25 @@ class _Mapping:
 
     def load(self, op: DescriptorLoad, tensor: _Tensor, kind: SharedType) -> Value:
         if op not in self.loads:
-            made = LoadShared(
-                self.map_of(tensor), tuple(op.indices[i] for i in tensor.axes),
-                loc=op.loc, result_types=[kind],
-            )  # fmt: skip
+            # Products of warpgroups would look at no more of float32 than tf32 has.
+            map = self.map_of(tensor, "tf32" if str(op.block.element) == "f32" else "")
+            indices = tuple(op.indices[i] for i in tensor.axes)
+            made = LoadShared(map, indices, loc=op.loc, result_types=[kind])
             self.loads[op] = Builder.before(op).insert(made).result
             made.result.name = op.results[0].name
         return self.loads[op]
 
-    def map_of(self, tensor: _Tensor) -> Value:
+    def map_of(self, tensor: _Tensor, rounding: str = "") -> Value:
         """The tensor map, made where the kernel starts."""
         made = tensor.descriptor
         _hoist(made.result, self.function)
         builder = Builder.behind(made.result)
         return builder.insert(
             TensorMap(
-                made.result, axes=tensor.axes, box=tensor.box, swizzle=tensor.swizzle, loc=made.loc
+                made.result, axes=tensor.axes, box=tensor.box, swizzle=tensor.swizzle,
+                rounding=rounding, loc=made.loc,
             )
-        ).result
+        ).result  # fmt: skip
 
     def store(self, op: DescriptorStore | DescriptorReduce) -> None:
         tensor = self.tensor(op)

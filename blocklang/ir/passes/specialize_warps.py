@@ -48,6 +48,7 @@ from blocklang.ir.types import BlockType, MBarriersType, SharedType, i32
 
 from ._rings import Fill, Place, Ring, Step, Threading, advance, copy, find_fills, with_box
 from ._room import SPARE, buffer_bytes, conversion_bytes
+from ._sends import send_in_larger_pieces, send_in_smaller_pieces
 from .dce import Needed, keep_only
 from .manager import Pass
 
@@ -191,19 +192,25 @@ class _Split:
         return self.room - sum(ring.bytes * ring.depth for ring in rings)
 
     def fit(self, fills: list[Fill], rings: list[Ring]) -> None:
-        """Take slots away until all have room, largest rings first; not where a loop itself says
-        how many it wants.
+        """Send results in pieces, and if that is not enough, take slots away, until all have room,
+        largest rings first; not where a loop itself says how many it wants.
         """
         wished = {
             fill.ring
             for fill in fills
             if any(loop.num_stages for loop in _loops_around(fill.loads[0])[:1])
         }
+        ops = list(self.function.walk())
         while self.limit and self.free(rings) < 0:
+            before = buffer_bytes(ops)
+            if send_in_smaller_pieces(ops):
+                self.room += before - buffer_bytes(ops)
+                continue
             deep = [ring for ring in rings if ring.depth > 1 and ring not in wished]
             if not deep:
                 return
             max(deep, key=lambda ring: ring.bytes * ring.depth).depth -= 1
+        self.room -= self.free(rings) - send_in_larger_pieces(ops, self.free(rings))
 
     def deepen(self, fills: list[Fill], rings: list[Ring]) -> None:
         """Give what an outer loop copies a second slot, so that the next one arrives while this one

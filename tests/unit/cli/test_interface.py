@@ -170,6 +170,7 @@ TENSOR_MAP = {
     "box": [1, 32, 64],
     "swizzle": 128,
     "padding": "nan",
+    "rounding": "",
 }
 
 

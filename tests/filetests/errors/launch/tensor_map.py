@@ -13,6 +13,7 @@ def act():
         "axes": [0],
         "box": [64],
         "swizzle": 0,
+        "rounding": "",
         "padding": "zero",
     }
     TensorMaps([recipe]).encode([4100], ["x"], "scale")
