@@ -1,6 +1,6 @@
 """Attention on a GPU, against cuDNN, FlashAttention-2 and Triton, in one run.
 
-    python -m benchmarks.attention results.json [--sections forward wide backward compile]
+    python -m benchmarks.attention results.json [--sections forward wide backward]
         [--lengths 1024 4096 16384]
 
 bfloat16, 16384 positions in all, heads of 64 (32 of them), 128 (16) and, in `wide`, 256 (8). cuDNN
@@ -25,11 +25,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from benchmarks import compile_time
 from benchmarks.record import Results, finalist, gpu_milliseconds, parser
 from examples import flash_attention as ours
 
-SECTIONS = ("forward", "wide", "backward", "compile")
+SECTIONS = ("forward", "wide", "backward")
 LENGTHS = (1024, 4096, 16384)
 POSITIONS = 16384
 HEADS = {64: 32, 128: 16, 256: 8}
@@ -282,12 +281,6 @@ def providers(case: Case, tuned: Tuned, with_triton: bool) -> dict[str, Callable
 
 def measure_section(name: str, results: Results, tuned: Tuned, lengths: list[int]) -> None:
     """The cases of one section."""
-    if name == "compile":
-        for provider in ("triton", "blocklang"):
-            found = compile_time.measure(provider, compile_time.ATTENTION, processes=1)
-            for kernel, milliseconds in found.items():
-                results.add("compile", kernel, provider, ms=milliseconds)
-        return
     masks, form = (False, True), BackwardCase if name == "backward" else Case
     if name == "wide":
         made = [(4096, 256, False)]

@@ -3,9 +3,9 @@ run.
 
     python -m benchmarks.compile_time results.json
 
-Every kernel is compiled in a process of its own, after another kernel has warmed it up (imports,
-driver, assembler found), as a second kernel of a program is. Triton's figure includes its
-launcher, as ours does. Medians over several processes.
+A process compiles the kernels one after the other, behind another one that has warmed it up
+(imports, driver, assembler found), as later kernels of a program are. Triton's figure includes its
+launcher, as ours does. Medians over several processes, which both take in turns.
 """
 
 from __future__ import annotations
@@ -17,17 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 from benchmarks.record import Results, parser
 
-CASES = ("softmax 1024", "layernorm 1024", "softmax 65536")
-# Measured by `benchmarks.gemm`.
-MATRIX_PRODUCTS = ("product by pointers 128x256x64", "persistent product 128x256x64")
-# Measured by `benchmarks.attention`.
-ATTENTION = ("attention 128x128",)
-PROCESSES = 3
+PRODUCTS = ("product by pointers 128x256x64", "persistent product 128x256x64")
+ATTENTION = "attention 128x128"
+WARM_UP = "warm-up"
+PROCESSES = 5
 
 
 def kernels(provider: str) -> dict[str, Callable[[], object]]:
@@ -44,14 +41,14 @@ def kernels(provider: str) -> dict[str, Callable[[], object]]:
     long = torch.randn(2, 65536, device="cuda")
     w, mean = torch.randn(1024, device="cuda"), torch.empty(64, device="cuda")
     return {
-        "warm-up": lambda: empty[(1,)](x, x, x, 16, 2, 3, 4, 5),
+        WARM_UP: lambda: empty[(1,)](x, x, x, 16, 2, 3, 4, 5),
         "softmax 1024": lambda: softmax[(64,)](x, x, 1024, 1024, BLOCK=1024, num_warps=4),
         "layernorm 1024": lambda: layernorm[(64,)](
             x, x, w, w, mean, mean, 1024, 1024, 1e-5, BLOCK=1024, num_warps=4
         ),
         "softmax 65536": lambda: softmax[(2,)](long, long, 65536, 65536, BLOCK=65536, num_warps=4),
-        **dict(zip(MATRIX_PRODUCTS, products(provider), strict=True)),
-        ATTENTION[0]: attention(provider),
+        **dict(zip(PRODUCTS, products(provider), strict=True)),
+        ATTENTION: attention(provider),
     }
 
 
@@ -101,46 +98,47 @@ def products(provider: str) -> tuple[Callable[[], object], Callable[[], object]]
     )
 
 
-def child(provider: str, cases: Sequence[str]) -> None:
+def child(provider: str) -> None:
     """Time each first launch in this process and print milliseconds as JSON."""
     found = {}
-    launches = kernels(provider)
-    for name in ("warm-up", *cases):
-        launch = launches[name]
+    for name, launch in kernels(provider).items():
         start = time.perf_counter()
         launch()
         found[name] = (time.perf_counter() - start) * 1e3
     print(json.dumps(found))
 
 
-def measure(
-    provider: str, cases: Sequence[str] = CASES, processes: int = PROCESSES
-) -> dict[str, float]:
-    """Medians over fresh processes with empty caches."""
-    runs = []
-    for _ in range(processes):
-        with tempfile.TemporaryDirectory() as folder:
-            caches = {"BLOCKLANG_CACHE_DIR": folder, "TRITON_CACHE_DIR": folder}
-            command = [sys.executable, "-m", "benchmarks.compile_time", "--child", provider]
-            command += cases
-            run = subprocess.run(
-                command, capture_output=True, text=True, check=True, env={**os.environ, **caches}
-            )
-            runs.append(json.loads(run.stdout.splitlines()[-1]))
-    return {case: statistics.median(run[case] for run in runs) for case in cases}
+def run(provider: str) -> dict[str, float]:
+    """What a fresh process with empty caches measures."""
+    with tempfile.TemporaryDirectory() as folder:
+        caches = {"BLOCKLANG_CACHE_DIR": folder, "TRITON_CACHE_DIR": folder}
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.compile_time", "--child", provider],
+            capture_output=True, text=True, check=True, env={**os.environ, **caches},
+        )  # fmt: skip
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def main() -> None:
     """Measure both providers, or be one of their processes."""
     if sys.argv[1:2] == ["--child"]:
-        child(sys.argv[2], sys.argv[3:])
+        child(sys.argv[2])
         return
     arguments = parser(__doc__.splitlines()[0]).parse_args()
     results = Results(arguments.commit)
-    for provider in ("triton", "blocklang"):
-        for case, milliseconds in measure(provider).items():
-            results.add("compile", case, provider, ms=milliseconds)
-    results.write(Path(arguments.output))
+    runs: dict[str, list[dict[str, float]]] = {"triton": [], "blocklang": []}
+    for _ in range(PROCESSES):
+        for provider, found in runs.items():
+            found.append(run(provider))
+    for provider, found in runs.items():
+        for case in found[0]:
+            if case != WARM_UP:
+                each = [one[case] for one in found]
+                results.add(
+                    "first_launch", case, provider, ms=statistics.median(each), processes=each
+                )
+    results.write(arguments.output)
 
 
 if __name__ == "__main__":

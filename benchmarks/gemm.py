@@ -1,15 +1,14 @@
 """Matrix products on a GPU, against cuBLAS and Triton, in one run.
 
-    python -m benchmarks.gemm results.json [--sections bf16 narrow tf32 mma compile pointers]
+    python -m benchmarks.gemm results.json [--sections bf16 narrow tf32 mma pointers]
         [--shapes 4096x4096x4096 ...] [--ctas 1 2]
 
 bfloat16 comes in two layouts: NT, where b is transposed in memory, meets Triton's persistent kernel
 with descriptors, NN its kernel with pointers. Ours and Triton's are tuned over lists of
 configurations. `narrow` are 8-bit floats and integers; `mma` is our kernel with pointers, compiled
-for sm_90 without what is only in sm_90a, and `pointers` (if asked for) the same for sm_90a;
-`compile` is the time of a first launch. The bound is the peak of the tensor cores, or the time in
-which memory can bring both matrices and take the result, whichever is longer; `of_bound` is the
-share of it that is reached.
+for sm_90 without what is only in sm_90a, and `pointers` (if asked for) the same for sm_90a. The
+bound is the peak of the tensor cores, or the time in which memory can bring both matrices and take
+the result, whichever is longer; `of_bound` is the share of it that is reached.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from unittest import mock
 import torch
 
 import blocklang
-from benchmarks import compile_time
 from benchmarks.record import Results, finalist, gpu_milliseconds, parser
 from blocklang.runtime import cuda
 from examples import gemm
@@ -42,7 +40,7 @@ SHAPES = (
     "16x8192x8192",
     "8192x8192x512",
 )
-SECTIONS = ("bf16", "narrow", "tf32", "mma", "compile", "pointers")
+SECTIONS = ("bf16", "narrow", "tf32", "mma", "pointers")
 # Of one H200: operations a second of dense matrices, bytes a second.
 PEAKS = {"bf16": 989e12, "tf32": 494.5e12, "fp8": 1979e12, "int8": 1979e12}
 BANDWIDTH = 4.8e12
@@ -267,15 +265,10 @@ def measure_section(name: str, results: Results, ours: Ours, shapes: list[str]) 
         with older_target():
             makers = {"blocklang": lambda case: ours.pointers(case, fresh)}
             measure(results, case, {**library, **makers}, f"{case.title}, for sm_90")
-    elif name == "pointers":
+    else:
         case = Case("bf16", 4096, 4096, 4096, False)
         makers = {**library, "triton": triton, "blocklang": ours.pointers}
         measure(results, case, makers, f"{case.title}, pointers")
-    else:
-        for provider in ("triton", "blocklang"):
-            found = compile_time.measure(provider, compile_time.MATRIX_PRODUCTS, processes=1)
-            for product, milliseconds in found.items():
-                results.add("compile", product, provider, ms=milliseconds)
 
 
 def main() -> None:

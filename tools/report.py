@@ -240,7 +240,7 @@ TABLES: Mapping[str, Callable[[Section], str]] = {
     "ladder": ladder_report.speed_table,
     "ladder_code": ladder_report.code_table,
     "launch": launch_table,
-    "compile": compile_table,
+    "first_launch": compile_table,
     "cpu": cpu_table,
     "cpu_products": cpu_products_table,
     "import": import_table,
