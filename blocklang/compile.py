@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
@@ -139,10 +140,18 @@ def shared_memory(target: GpuTarget) -> list[Pass]:
             limit=target.shared_bytes
         ),  # which buffers overlap decides where barriers stand
         InsertBarriers(),
-        ProveBarriers(),  # independent of the one before
-        *([ProveRings()] if _has_warpgroups(target) else []),  # independent of all before
         Vectorize(),  # layouts are final
         StrengthReduction(),  # last: divisibility is read off products before
+    ]
+
+
+def proofs(target: GpuTarget) -> list[Pass]:
+    """What has to hold of the final IR, found out independently of all that made it. They change
+    nothing, so that they run while the assembler, another process, already works on the code.
+    """
+    return [
+        ProveBarriers(),
+        *([ProveRings()] if _has_warpgroups(target) else []),
     ]
 
 
@@ -201,7 +210,7 @@ def compile_module(
     files = _load(store, key) if passes is None else None
     if files is None:
         run = passes or pass_manager()
-        run.run(module, simplify(target))
+        run.run(module, simplify(target), more=isinstance(target, GpuTarget))
         if isinstance(target, GpuTarget):
             made = _compile_gpu(module, target, options, run)
         else:
@@ -233,19 +242,23 @@ def _compile_gpu(
     module: Module, target: GpuTarget, options: Options, passes: PassManager
 ) -> dict[str, bytes]:
     metadata = _metadata(module, target)
-    passes.run(module, layouts(target))
+    passes.run(module, layouts(target), more=True)
     files = {"layout": print_module(module)}
     if _has_warpgroups(target):
-        passes.run(module, overlap(target, environment.DISABLE_PASSES.get()))
+        passes.run(module, overlap(target, environment.DISABLE_PASSES.get()), more=True)
     unmet = module.kernel.attributes.get(NOT_SPECIALIZED)
     metadata["warnings"] += [] if unmet is None else [str(unmet)]
     passes.run(module, shared_memory(target))
-    files["shared"] = print_module(module)
-    files["schedule"] = schedule(module.kernel)
     with passes.measure("generate LLVM IR"):
         text = emit_kernel(module, target, options.fp_fusion, options.line_info)
     with passes.measure("LLVM"):
         files["ptx"], files["llvm"] = llvm.ptx(text, target)
+    with _assembly(files["ptx"], target, options) as running:
+        passes.run(module, proofs(target), more=True)  # verified before, and unchanged
+        files["shared"] = print_module(module)
+        files["schedule"] = schedule(module.kernel)
+        with passes.measure("ptxas"):  # what is left of it
+            assembled = running.result() if running else None
     metadata["shared_bytes"] = module.kernel.attributes["shared_bytes"]
     metadata["threads"] = threads(module.kernel)
     metadata["num_ctas"] = int(module.kernel.attributes.get("num_ctas", 1))
@@ -256,16 +269,21 @@ def _compile_gpu(
         if isinstance(op, SharedAlloc)
     ]
     done = {name: text.encode() for name, text in files.items()}
-    tool = ptxas()
-    if tool is not None:
-        with passes.measure("ptxas"):
-            assembled = assembler.assemble(
-                files["ptx"], target.name, ptxas=tool, line_info=options.line_info
-            )
+    if assembled is not None:
         done["cubin"] = assembled.cubin
         metadata["resources"] = asdict(assembled.kernels[symbol(module.kernel.name)])
         metadata["warnings"] += assembled.warnings
     return {**done, "metadata": json.dumps(metadata).encode()}
+
+
+def _assembly(
+    ptx: str, target: GpuTarget, options: Options
+) -> AbstractContextManager[assembler.Assembly | None]:
+    """The assembler at work, where there is one."""
+    tool = ptxas()
+    if tool is None:
+        return nullcontext()
+    return assembler.Assembly(ptx, target.name, ptxas=tool, line_info=options.line_info)
 
 
 def _compile_cpu(

@@ -154,6 +154,36 @@ def operations_table(section: Section, cases: str, names: Mapping[str, str]) -> 
     return table(header, lines)
 
 
+def counters_table(section: Section) -> str:
+    """What the hardware counts while the fastest kernels run."""
+    header = (
+        "kernel",
+        "by",
+        "µs",
+        "tensor cores",
+        "multiply-add units",
+        "issue slots",
+        "shared memory",
+        "second-level cache, MB",
+        "memory, MB",
+    )
+    shares = ("tensor cores", "multiply-add units", "issue slots", "load and store unit")
+    lines = []
+    for row in section.rows:
+        if not ladder_report.is_stage(row):
+            lines.append(
+                (
+                    row["case"],
+                    row["provider"],
+                    f"{row['nanoseconds'] / 1e3:.0f}",
+                    *(f"{row[share]:.0f}%" for share in shares),
+                    f"{row['second-level cache bytes'] / 1e6:.0f}",
+                    f"{row['memory bytes'] / 1e6:.0f}",
+                )
+            )
+    return table(header, lines)
+
+
 def launch_table(section: Section) -> str:
     """Host time of a launch beside the driver's own."""
     header = ("launch of", "by", "µs of host time", "× the floor")
@@ -239,6 +269,8 @@ TABLES: Mapping[str, Callable[[Section], str]] = {
     "attention_backward": attention_table,
     "ladder": ladder_report.speed_table,
     "ladder_code": ladder_report.code_table,
+    "ladder_counters": ladder_report.counters_table,
+    "counters": counters_table,
     "launch": launch_table,
     "first_launch": compile_table,
     "cpu": cpu_table,
@@ -247,6 +279,8 @@ TABLES: Mapping[str, Callable[[Section], str]] = {
 }
 
 
+# The section of a table that does not have its name.
+SECTIONS: Mapping[str, str] = {"ladder_counters": "counters"}
 ON_THE_CPU = ("cpu", "cpu_products", "import")
 # What a plot can show, by the entry of a row that has it.
 SHARES: Mapping[str, str] = {
@@ -283,8 +317,10 @@ def fill(page: str, sections: Mapping[str, Section], images: str = "") -> str:
         unknown = set(names.split()) - set(TABLES)
         if unknown:
             raise ValueError(f"no table is called {min(unknown)}; there are: {', '.join(TABLES)}")
-        shown = [sections[name] for name in names.split() if name in sections]
-        parts = [f"\n{TABLES[each.name](each)}\n{provenance(each)}" for each in shown]
+        parts = []
+        for name in names.split():
+            if shown := sections.get(SECTIONS.get(name, name)):
+                parts.append(f"\n{TABLES[name](shown)}\n{provenance(shown)}")
         drawn = {each.name for each in plotted(sections) if images} & set(names.split())
         parts += [f"\n![{name}]({images}/{name}.svg)\n" for name in sorted(drawn)]
         return begin + "".join(parts) + ("\n" if parts else "") + end

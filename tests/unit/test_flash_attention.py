@@ -234,8 +234,10 @@ TABLES = {
     "attention_backward_keys": attention.BACKWARD_KEYS,
     "attention_backward_queries": attention.BACKWARD_QUERIES,
 }
-SPILLING = {("attention_backward_keys", 256)}
-"""Sums of 64 x 256 elements leave a thread too few registers for the rest."""
+SPILLED = {("attention_backward_keys", 256): 1024, ("attention", 256): 8}
+"""Bytes: sums of 64 x 256 elements leave a thread too few registers for the rest. Forward that is one
+number, stored and loaded once for each block of queries, outside of the loop over keys.
+"""
 
 
 def types(kernel, element="bf16"):
@@ -277,8 +279,9 @@ def test_configurations_for_warpgroups(name, size, row):
     for causal in (True, False) if first else (True,):
         made = compiled(name, "sm_90a", row, D=size, CAUSAL=causal)
         assert made.metadata["warnings"] == []
-        if (name, size) not in SPILLING:
-            assert made.resources.spill_stores == made.resources.stack_bytes == 0
+        uses = made.resources
+        spilled = max(uses.spill_stores, uses.spill_loads, uses.stack_bytes)
+        assert spilled <= SPILLED.get((name, size), 0)
         ptx = made.asm["ptx"]
         assert "wgmma.mma_async" in ptx
         assert "mma.sync" not in ptx

@@ -47,6 +47,15 @@ def stage_rows(number, ms, **more):
     }  # fmt: skip
 
 
+def counter_row(case, kernel):
+    return {
+        "section": "counters", "case": case, "provider": "blocklang", "kernel": kernel,
+        "nanoseconds": 2000.0, "multiply-add units": 10.0, "tensor cores": 20.0,
+        "load and store unit": 30.0, "issue slots": 40.0, "warps": 50.0, "memory bytes": 7e6,
+        "second-level cache bytes": 6e6, "waiting for memory": 1.0, "waiting for barriers": 2.0,
+    }  # fmt: skip
+
+
 ROWS = [
     gpu_row("copy", 1.0),
     gpu_row("triton", 2.0, configuration="w4", correct=True),
@@ -92,9 +101,12 @@ ROWS = [
     {**product_row("blocklang", 1.25), "section": "attention_backward", "case": "2x8, full"},
 ]
 ROWS += [*stage_rows(2, 1.0), *stage_rows(1, 3.0)]
+ROWS += [counter_row("step 1", "by_steps"), counter_row("product", "gemm")]
 ROWS += [{"section": "ladder", "case": "cublas", "provider": "cublas", "ms": 0.8, "rate": 112e12}]
 EXPECTED = {
     "ladder": "| 2. step 2 | 1.000 | 90.0 | 3.00 | 0.250 | 100 | on-chip bytes | 90% | 80.0% |",
+    "ladder_counters": "| 1. step 1 | 2 | 10% | 20% | 30% | 40% | 50% | 6 | barriers |",
+    "counters": "| product | blocklang | 2 | 20% | 10% | 40% | 30% | 6 | 7 |",
     "ladder_code": "| 2. step 2 | 8×16 | 32 | 40 | 3 | 0 | 2 | – | 3 copies, 2 warp products |",
     "softmax": "| f32 8x8 | 2.00 | 1.00 | 1.25 | 1.25 | 1.60 (short 4r) | 80% |",
     "gemm": "| bf16 8x8x8 NT | 1000 | 500 | – | 625 | 1.25 | – | 62% |",
@@ -151,7 +163,15 @@ def test_table(section, project):
     assert f"*{machine}, 2026-01-02; Python 3.12.0, numpy 2.0, triton 3.6.*" in page
     assert report.fill(page, sections) == page
     assert "![" not in page
-    has_plot = section not in ("launch", "first_launch", "ladder_code", "cpu_products", "import")
+    has_plot = section not in (
+        "launch",
+        "first_launch",
+        "ladder_code",
+        "ladder_counters",
+        "counters",
+        "cpu_products",
+        "import",
+    )
     assert (f"(pictures/{section}.svg)" in report.fill(page, sections, "pictures")) == has_plot
 
 

@@ -1,7 +1,8 @@
 """PTX to machine code with ptxas, whole-program, and what ptxas says about the result.
 
-ptxas runs as a process of its own, so that threads assemble in parallel. Where there is none, the
-GPU's driver assembles when the kernel is loaded; that is not this module's business.
+ptxas runs as a process of its own, so that threads assemble in parallel, and whoever has started it
+can do something else meanwhile. Where there is none, the GPU's driver assembles when the kernel is
+loaded; that is not this module's business.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _EXECUTABLE = "ptxas.exe" if os.name == "nt" else "ptxas"
 # Where the nvidia-cuda-nvcc wheels put it, under the `nvidia` folder: CUDA 13 and later, 12.
@@ -96,45 +98,77 @@ def version(ptxas: Path) -> str:
 
 @functools.cache
 def _version(ptxas: Path, _modified: int, _size: int) -> str:
-    output = _run([str(ptxas), "--version"], "")
+    output = _finish(_start([str(ptxas), "--version"]))
     found = re.search(r"\bV\d+(?:\.\d+)+", output)
     return found[0] if found else output.strip()
 
 
-def assemble(
-    ptx: str,
-    target: str,
-    *,
-    ptxas: Path,
-    line_info: bool = False,
-    optimization_level: int = 3,
-    flags: Sequence[str] = (),
-) -> Assembled:
-    """Assemble `ptx` for `target`, such as `sm_90a`; AssemblerError if ptxas refuses.
-
-    `flags` are further arguments of ptxas, as they stand.
+def assemble(ptx: str, target: str, **settings: Any) -> Assembled:
+    """Assemble `ptx` for `target`, such as `sm_90a`; `settings` are those of `Assembly`.
+    AssemblerError if ptxas refuses.
     """
-    with tempfile.TemporaryDirectory(prefix="blocklang-") as folder:
-        source, result = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
-        source.write_text(ptx, encoding="utf-8")
-        command = [str(ptxas), "-v", f"-arch={target}", f"-O{optimization_level}", *flags]
+    with Assembly(ptx, target, **settings) as running:
+        return running.result()
+
+
+class Assembly:
+    """ptxas at work on `ptx`, from `with` on, for as long as its result is not asked for.
+
+    `flags` are further arguments of ptxas, as they stand. AssemblerError if it cannot be run.
+    """
+
+    def __init__(
+        self, ptx: str, target: str, *, ptxas: Path, line_info: bool = False,
+        optimization_level: int = 3, flags: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        self._ptx = ptx
+        self._folder = tempfile.TemporaryDirectory(prefix="blocklang-")
+        self._command = [str(ptxas), "-v", f"-arch={target}", f"-O{optimization_level}", *flags]
         if line_info:
-            command.append("-lineinfo")
-        log = _run([*command, str(source), "-o", str(result)], ptx)
+            self._command.append("-lineinfo")
+
+    def __enter__(self) -> Assembly:
+        self._source, self._made = (
+            Path(self._folder.name, f"kernel.{x}") for x in ("ptx", "cubin")
+        )
+        self._source.write_text(self._ptx, encoding="utf-8")
+        try:
+            self._process = _start([*self._command, str(self._source), "-o", str(self._made)])
+        except AssemblerError:
+            self._folder.cleanup()
+            raise
+        return self
+
+    def result(self) -> Assembled:
+        """What it has made, when it is done; AssemblerError if it refuses."""
+        log = _finish(self._process, self._ptx)
         # The folder's name says nothing and would differ from run to run.
-        log = log.replace(str(source), "<ptx>")
-        return Assembled(result.read_bytes(), _parse_resources(log), _parse_warnings(log), log)
+        log = log.replace(str(self._source), "<ptx>")
+        return Assembled(self._made.read_bytes(), _parse_resources(log), _parse_warnings(log), log)
+
+    def __exit__(self, *_: object) -> None:
+        with self._process:
+            self._process.kill()  # nothing, if it is done
+        self._folder.cleanup()
 
 
-def _run(command: Sequence[str], ptx: str) -> str:
+def _start(command: Sequence[str]) -> subprocess.Popen[str]:
     try:
-        run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+        )
     except OSError as error:
-        raise AssemblerError(f"cannot run {command[0]}: {error}", ptx, "") from error
-    log = run.stdout + run.stderr
-    if run.returncode:
-        how = "died of a signal" if run.returncode < 0 else "does not accept the PTX"
-        raise AssemblerError(f"{command[0]} {how} (status {run.returncode})", ptx, log.strip())
+        raise AssemblerError(f"cannot run {command[0]}: {error}", "", "") from error
+
+
+def _finish(process: subprocess.Popen[str], ptx: str = "") -> str:
+    """What a process has written; AssemblerError if it has failed."""
+    log = "".join(process.communicate())
+    if process.returncode:
+        how = "died of a signal" if process.returncode < 0 else "does not accept the PTX"
+        name = next(iter(process.args))  # type: ignore[arg-type]
+        what = f"{name!s} {how} (status {process.returncode})"
+        raise AssemblerError(what, ptx, log.strip())
     return log
 
 

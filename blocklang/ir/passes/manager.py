@@ -68,7 +68,7 @@ class PassManager:
 
     `dump` has the names of the passes after which the IR goes to stderr, or "all"; `stop_after`,
     the name of a pass, or "name:2" for its second run, raises `Stopped` after it. `check` says how
-    much is checked: 1 verifies after each pass, 0 after the last one of a list only; 2 also reads
+    much is checked: 1 verifies after each pass, 0 after the last one of all only; 2 also reads
     the text of each result back and compares, and failures carry the IR before the pass.
     `on_pass(name, milliseconds, module)` observes every pass. `times` has the milliseconds of every
     step so far.
@@ -79,12 +79,14 @@ class PassManager:
     check: int = 1
     on_pass: Callable[[str, float, Module], None] | None = None
     times: list[tuple[str, float]] = field(default_factory=list)
+    _unverified: list[str] = field(default_factory=list)
 
-    def run(self, module: Module, passes: Iterable[Pass]) -> None:
-        """Run `passes` in order on `module`. Raises PassError where one breaks the IR."""
-        names = []
+    def run(self, module: Module, passes: Iterable[Pass], more: bool = False) -> None:
+        """Run `passes` in order on `module`; `more` says that another list follows. Raises
+        PassError where one breaks the IR.
+        """
         for each in passes:
-            names.append(each.name)
+            self._unverified.append(each.name)
             before = print_module(module) if self.check > 1 else ""
             start = time.perf_counter()
             try:
@@ -97,11 +99,13 @@ class PassManager:
             except (IRError, AssertionError) as problem:
                 raise PassError(each.name, problem, before) from problem
             self._observe(each.name, 1e3 * (time.perf_counter() - start), module)
-        if names and not self.check:
-            try:
-                verify(module)
-            except IRError as problem:
-                raise PassError(f"one of {', '.join(names)}", problem, "") from problem
+        if self.check or more:
+            return
+        names, self._unverified = self._unverified, []
+        try:
+            verify(module)
+        except IRError as problem:
+            raise PassError(f"one of {', '.join(names)}", problem, "") from problem
 
     @contextmanager
     def measure(self, step: str) -> Iterator[None]:

@@ -8,6 +8,7 @@ only where range analysis finds the dividend not negative.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from blocklang.ir.analysis.ranges import analyze_ranges
@@ -49,11 +50,16 @@ class StrengthReduction(Pass):
 
 
 class _Rules:
-    """The rules, with the values of a function that are known not to be negative."""
+    """The rules for a function."""
 
     def __init__(self, function: Function) -> None:
-        ranges = analyze_ranges(function).ranges
-        self.not_negative = {v for v, known in ranges.items() if known and known.low >= 0}
+        self.function = function
+
+    @cached_property
+    def not_negative(self) -> set[Value]:
+        """The values that are known not to be negative; found out when a rule asks first."""
+        ranges = analyze_ranges(self.function).ranges
+        return {v for v, known in ranges.items() if known and known.low >= 0}
 
     def shift_left(self, op: Multiply, builder: Builder) -> Replacement:
         """x * 2**k -> x << k"""
@@ -78,7 +84,8 @@ class _Rules:
         """`kind` of the left operand and a number; it lies where the result of `op` lay."""
         right = builder.constant(number, op.right.type)
         made: Value = builder.insert(kind(op.left, right, loc=op.loc)).results[0]
-        if op.result in self.not_negative:
+        # Where nobody has asked yet, the analysis will meet what has been made.
+        if "not_negative" in vars(self) and op.result in self.not_negative:
             self.not_negative.add(made)
         return made
 

@@ -28,28 +28,37 @@ class Vectorize(Pass):
 
     def _run(self, module: Module) -> None:
         for function in module.functions.values():
-            axes = analyze_axes(function)
-            for op in function.walk():
-                # Atomics go one by one; asynchronous copies have been cut to their buffers.
-                if isinstance(op, MemoryAccess) and not isinstance(op, AtomicRMW | AsyncCopy):
+            # Atomics go one by one; asynchronous copies have been cut to their buffers.
+            found = [
+                op for op in function.walk()
+                if isinstance(op, MemoryAccess) and not isinstance(op, AtomicRMW | AsyncCopy)
+            ]  # fmt: skip
+            for op in found:
+                op.vector = 1
+            wide = [op for op in found if any(width > 1 for width in _widths(op))]
+            if wide:  # else the analysis would be for nothing
+                axes = analyze_axes(function)
+                for op in wide:
                     op.vector = vector_width(op, axes)
 
 
 def vector_width(op: MemoryAccess, axes: AxisAnalysis) -> int:
     """The widest access that layout, addresses and mask of `op` allow, in elements."""
-    block = op.pointer.type
-    if not isinstance(block, BlockType):
-        return 1
-    assert block.layout is not None
     size = element_type(op.accessed).bytes
     best = 1
-    for axis in range(block.rank):
-        width = min(
-            block.layout.vector_width("register", axis),
-            axes.vector_width(op.pointer, axis, size),
-            MAX_ACCESS_BYTES // size,
-        )
+    for axis, width in enumerate(_widths(op)):
+        width = min(width, axes.vector_width(op.pointer, axis, size))
         if op.mask is not None:
             width = min(width, axes.mask_constancy(op.mask, axis))
         best = max(best, width)
     return best
+
+
+def _widths(op: MemoryAccess) -> list[int]:
+    """The widest access along each axis that the layout allows, in elements."""
+    block = op.pointer.type
+    if not isinstance(block, BlockType):
+        return []
+    assert block.layout is not None
+    most = MAX_ACCESS_BYTES // element_type(op.accessed).bytes
+    return [min(block.layout.vector_width("register", i), most) for i in range(block.rank)]
