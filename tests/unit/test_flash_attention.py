@@ -235,8 +235,8 @@ TABLES = {
     "attention_backward_queries": attention.BACKWARD_QUERIES,
 }
 SPILLED = {("attention_backward_keys", 256): 1024, ("attention", 256): 8}
-"""Bytes: sums of 64 x 256 elements leave a thread too few registers for the rest. Forward that is one
-number, stored and loaded once for each block of queries, outside of the loop over keys.
+"""Bytes: sums of 64 x 256 elements leave a thread too few registers for the rest. Forward that is
+one number, stored and loaded once for each block of queries, outside of the loop over keys.
 """
 
 

@@ -217,21 +217,27 @@ def test_smaller_copies_are_fine(name: str, sizes: tuple[int, ...]) -> None:
     prove(module)
 
 
-def hold(*, warp: str, register: str = "[0,1], [8,0]") -> Callable[[Module], None]:
-    """What is sent in another layout of 128 x 128."""
+def in_layout(layout: str) -> Callable[[Module], None]:
+    """What is sent in another layout."""
 
     def change(module: Module) -> None:
         send = find(module, TmaSend)
-        layout = LinearLayout.parse(
-            f"layout<[128, 128], register=[{register}, [0,8], [0,16], [0,32], [0,64]], "
-            f"lane=[[0,2], [0,4], [1,0], [2,0], [4,0]], warp=[{warp}]>"
+        kind = BlockType(
+            send.value.type.shape, send.value.type.element, LinearLayout.parse(f"layout<{layout}>")
         )
-        kind = BlockType(send.value.type.shape, send.value.type.element, layout)
         made = ConvertLayout(send.value, loc=send.loc, result_types=[kind])
         value = Builder.before(send).insert(made).result
         send.set_operand(send.operands.index(send.value), value)
 
     return change
+
+
+def hold(*, warp: str, register: str = "[0,1], [8,0]") -> Callable[[Module], None]:
+    """Of 128 x 128."""
+    return in_layout(
+        f"[128, 128], register=[{register}, [0,8], [0,16], [0,32], [0,64]], "
+        f"lane=[[0,2], [0,4], [1,0], [2,0], [4,0]], warp=[{warp}]"
+    )
 
 
 LAYOUTS = [
@@ -256,20 +262,11 @@ def test_a_warpgroup_sends_what_it_holds(number: int) -> None:
 
 
 def of_pieces(register: str, lane: str = "[0,2]") -> Callable[[Module], None]:
-    """What is sent in pieces of 128 columns in another layout of 128 x 256."""
-
-    def change(module: Module) -> None:
-        send = find(module, TmaSend)
-        layout = LinearLayout.parse(
-            f"layout<[128, 256], register=[[0,1], [8,0], [0,8], [0,16], [0,32], {register}], "
-            f"lane=[{lane}, [0,4], [1,0], [2,0], [4,0]], warp=[[16,0], [32,0], [64,0]]>"
-        )
-        kind = BlockType(send.value.type.shape, send.value.type.element, layout)
-        made = ConvertLayout(send.value, loc=send.loc, result_types=[kind])
-        value = Builder.before(send).insert(made).result
-        send.set_operand(send.operands.index(send.value), value)
-
-    return change
+    """Of 128 x 256, in pieces of 128 columns."""
+    return in_layout(
+        f"[128, 256], register=[[0,1], [8,0], [0,8], [0,16], [0,32], {register}], "
+        f"lane=[{lane}, [0,4], [1,0], [2,0], [4,0]], warp=[[16,0], [32,0], [64,0]]"
+    )
 
 
 @pytest.mark.parametrize(
