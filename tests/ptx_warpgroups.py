@@ -59,8 +59,7 @@ def _product(m: Machine, opcode: str, operands: list[str]) -> Product:
     sizes = [np.dtype(KINDS[kind]).itemsize for kind in (a, b)]
     transposed = [int(each) for each in operands[4:]][2:] if a not in ("s8", "u8") else []
     in_registers = operands[1].startswith("{")
-    majors = [0, *transposed] if in_registers else transposed
-    majors = majors or [0, 0]
+    majors = [*([0] if in_registers else []), *transposed, 0, 0][:2]
     right = _tile(m, operands[2], columns, depth, sizes[1], majors[1])
     if in_registers:
         left, reads = _fragment(m, operands[1], a), [right]

@@ -31,7 +31,8 @@ from blocklang.ir.passes.prove_rings import ProveRings
 from blocklang.ir.printer import print_module
 from examples import gemm
 from tests import pointer_kernels as kernels
-from tests.products import Gemm, Run, attention
+from tests.products import Gemm, Run, attention, cut_tf32
+from tests.ptx_machine import round_tf32
 from tests.ptx_warpgroups import Machine
 
 needs_ptxas = pytest.mark.skipif(pipeline.ptxas() is None, reason="there is no ptxas")
@@ -242,6 +243,18 @@ def check_example(
 @pytest.mark.parametrize("transposed", [True, False])
 def test_the_example_is_right(transposed: bool) -> None:
     check_example(transposed, (144, 208, 336), (64, 64, 64), 4)
+
+
+def test_a_factor_in_registers_is_rounded_to_tf32() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((64, 32)).astype(np.float32) for _ in range(2))
+    c = np.full((64, 64), np.nan, np.float32)
+    signature = dict.fromkeys("abc", "*fp32:16")
+    made = kernels.doubled.compile(signature, {"K": 32}, target="sm_90a", num_warps=4)
+    assert "wgmma" in made.asm["ptx"]
+    Run(made, {"a": a, "b": b, "c": c}, (1,)).on_machine()
+    x, y = round_tf32(a).astype(float), cut_tf32(b).astype(float)
+    assert (np.abs(c - 2 * x @ y.T) <= 1e-6 * (np.abs(x) @ np.abs(y.T))).all()
 
 
 def test_persistent_programs_are_right() -> None:

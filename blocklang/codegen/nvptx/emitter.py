@@ -227,6 +227,10 @@ class NvptxEmitter(Emitter):
 
     # ------------------------------------------------------------ pieces of vectors
 
+    def round_to_tf32(self, value: str) -> str:
+        """A float as the 32 bits of the nearest tf32; of two, the one away from zero."""
+        return self.emit(f"call i32 @llvm.nvvm.f2tf32.rna(float {value})")
+
     def piece(self, vector: str, scalar: str, length: int, start: int, size: int) -> str:
         """Elements start .. start + size of a vector."""
         return self.shuffle(vector, scalar, length, range(start, start + size))

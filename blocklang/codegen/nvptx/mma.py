@@ -252,18 +252,15 @@ class _Product:
         found = words.words(self.tiles[side], at)
         if not self.is_tf32:
             return [found]
-        high = [self._round(word) for word in found]
+        high = [self.e.round_to_tf32(word) for word in found]
         if self.parts == 1:
             return [high]
         e = self.e
         rests = []
         for word, rounded in zip(found, high, strict=True):
             value = e.emit(f"bitcast i32 {rounded} to float")
-            rests.append(self._round(e.emit(f"fsub float {word}, {value}")))
+            rests.append(e.round_to_tf32(e.emit(f"fsub float {word}, {value}")))
         return [high, rests]
-
-    def _round(self, word: str) -> str:
-        return self.e.emit(f"call i32 @llvm.nvvm.f2tf32.rna(float {word})")
 
     def _instruction(self, a: list[str], b: list[str], total: list[str]) -> list[str]:
         e, form = self.e, self.form

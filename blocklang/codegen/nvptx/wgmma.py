@@ -297,7 +297,7 @@ class _Shared:
 
 
 class _Registers:
-    """Fragments of operand `a` in registers."""
+    """Fragments of operand `a` in registers; float32 is rounded to tf32 there."""
 
     def __init__(self, e: NvptxEmitter, value: Value, warps: tuple[int, int]) -> None:
         block = _block(value)
@@ -309,9 +309,10 @@ class _Registers:
         vector, packed = e[value], f"<{block.registers * bits // _WORD_BITS} x i32>"
         if packed != e.type(block):
             vector = e.emit(f"bitcast {e.type(block)} {vector} to {packed}")
-        self.words = [
-            e.extract(vector, packed, i) for i in range(block.registers * bits // _WORD_BITS)
-        ]
+        count = block.registers * bits // _WORD_BITS
+        self.words = [e.extract(vector, packed, i) for i in range(count)]
+        if str(element_type(block)) == "f32":
+            self.words = [e.round_to_tf32(e.emit(f"bitcast i32 {w} to float")) for w in self.words]
         step = 4 * _WORD_BITS // bits
         self.starts = {
             layout.apply(register=r): r * bits // _WORD_BITS

@@ -34,7 +34,7 @@ def dot(
     8-bit floats. Products are summed in float32, those of float64 in float64, integers in int32;
     `out_dtype`, or the dtype of `acc`, can be float16 for float16 and 8-bit floats. Products of
     float32 are made as `input_precision` says: "tf32" (the default) rounds both factors to 10 bits
-    of mantissa (on sm_90a the tensor cores cut off the rest of what is loaded by pointers),
+    of mantissa (on sm_90a the rest is cut off of what threads put into shared memory),
     "tf32x3" sums three such products and is nearly as exact as float32, "ieee" rounds nothing;
     `allow_tf32=False` is an older spelling of "ieee". `max_num_imprecise_acc` is how many products
     of 8-bit floats GPUs may sum with fewer bits than float32 before they are added to the result.
