@@ -136,7 +136,7 @@ def main() -> None:
             if case != WARM_UP:
                 each = [one[case] for one in found]
                 results.add(
-                    "first_launch", case, provider, ms=statistics.median(each), processes=each
+                    "first_launch", case, provider, ms=statistics.median(each), runs_ms=each
                 )
     results.write(arguments.output)
 

@@ -5,13 +5,14 @@
 The launches are the stages of examples/gemm_ladder, cuBLAS's product of the same matrices, our
 fastest, and attention of 4 x 4096 positions with 16 heads of 128 elements, by cuDNN and by us. Each
 is run once to warm up and once under the profiler. Rows of section `counters` have one number for
-each entry of `COUNTERS`; shares are percent of what the unit can do. Clocks are left as they are,
-and caches are flushed before each pass.
+each entry of `COUNTERS`; shares are percent of what the unit can do. Those of stages are in section
+`ladder_counters`. Clocks are left as they are, and caches are flushed before each pass.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 import tempfile
@@ -58,8 +59,8 @@ UNITS = {"byte": 1.0, "Kbyte": 1e3, "Mbyte": 1e6, "Gbyte": 1e9, "ns": 1.0, "nsec
 Launch = Callable[[], object]
 
 
-def launches(size: int) -> dict[tuple[str, str], Launch]:
-    """What is counted, by case and provider; each launches one kernel."""
+def launches(size: int) -> dict[tuple[str, str, str], Launch]:
+    """What is counted, by section, case and provider; each launches one kernel."""
     import torch
 
     from examples import gemm
@@ -68,19 +69,19 @@ def launches(size: int) -> dict[tuple[str, str], Launch]:
     a, b = (torch.randn(size, size, device="cuda").bfloat16() for _ in range(2))
     c = torch.empty_like(a)
     title = f"bf16 {size}x{size}x{size} NN"
-    found: dict[tuple[str, str], Launch] = {
-        (stage.title, "blocklang"): stage.ready(a, b, c) for stage in STAGES
+    found: dict[tuple[str, str, str], Launch] = {
+        ("ladder_counters", stage.title, "blocklang"): stage.ready(a, b, c) for stage in STAGES
     }
     tile = {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "GROUP": 8, "TRANSPOSED": False}
     product = gemm.gemm[gemm.programs]
-    found[title, "cublas"] = lambda: torch.mm(a, b, out=c)
-    found[title, "blocklang"] = lambda: product(
+    found["counters", title, "cublas"] = lambda: torch.mm(a, b, out=c)
+    found["counters", title, "blocklang"] = lambda: product(
         a, b, c, size, size, size, **tile, num_warps=8, num_stages=4
     )
     return {**found, **attention()}
 
 
-def attention() -> dict[tuple[str, str], Launch]:
+def attention() -> dict[tuple[str, str, str], Launch]:
     """Full attention by both."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -99,19 +100,22 @@ def attention() -> dict[tuple[str, str], Launch]:
     blocks = {"D": 128, "CAUSAL": False, "EVEN": True, "BM": 128, "BN": 128}
     run = flash_attention.attention[flash_attention.by_queries]
     return {
-        (title, "cudnn"): library,
-        (title, "blocklang"): lambda: run(
+        ("counters", title, "cudnn"): library,
+        ("counters", title, "blocklang"): lambda: run(
             q, k, v, o, lse, 64, 1, 4096, 4096, 128**-0.5, **blocks, num_warps=8, num_stages=2
         ),
     }
 
 
-def child(size: int) -> None:
-    """Run every launch once outside and once inside of what the profiler looks at."""
+def child(size: int, names: Path) -> None:
+    """Run every launch once outside and once inside of what the profiler looks at, and write down
+    which they are.
+    """
     import torch
 
-    runtime = torch.cuda.cudart()
-    for launch in launches(size).values():
+    runtime, found = torch.cuda.cudart(), launches(size)
+    names.write_text(json.dumps(list(found)))
+    for launch in found.values():
         launch()
         torch.cuda.synchronize()
         runtime.cudaProfilerStart()
@@ -136,18 +140,18 @@ def available(ncu: str) -> dict[str, str]:
     return found
 
 
-def profile(ncu: str, size: int) -> list[dict[str, Any]]:
-    """The counters of each launch, in order."""
+def profile(ncu: str, size: int) -> tuple[list[tuple[str, str, str]], list[dict[str, Any]]]:
+    """What was launched, and the counters of each launch."""
     chosen = available(ncu)
     with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log.csv"
+        log, names = Path(folder) / "log.csv", Path(folder) / "names.json"
         command = [
             ncu, "--csv", "--page", "raw", "--log-file", str(log), "--clock-control", "none",
             "--profile-from-start", "off", "--metrics", ",".join(chosen.values()),
-            sys.executable, "-m", "benchmarks.counters", "--child", str(size),
+            sys.executable, "-m", "benchmarks.counters", "--child", str(size), str(names),
         ]  # fmt: skip
         subprocess.run(command, check=True)
-        lines = log.read_text().splitlines()
+        lines, launched = log.read_text().splitlines(), json.loads(names.read_text())
     start = next(i for i, line in enumerate(lines) if line.startswith('"ID"'))
     header, units, *rows = csv.reader(lines[start:])
     measured = []
@@ -158,26 +162,25 @@ def profile(ncu: str, size: int) -> list[dict[str, Any]]:
             text, unit = by_name[name]
             values[label] = float(text.replace(",", "")) * UNITS.get(unit, 1.0)
         measured.append(values)
-    return measured
+    return launched, measured
 
 
 def main() -> None:
     """Count for everything that is launched, or be the process that launches it."""
     if sys.argv[1:2] == ["--child"]:
-        child(int(sys.argv[2]))
+        child(int(sys.argv[2]), Path(sys.argv[3]))
         return
     arguments = parser(__doc__.splitlines()[0])
     arguments.add_argument("--size", type=int, default=4096)
     arguments.add_argument("--ncu", default="ncu", help="the profiler")
     chosen = arguments.parse_args()
     results = Results(chosen.commit)
-    measured = profile(chosen.ncu, chosen.size)
-    cases = list(launches(chosen.size))
+    cases, measured = profile(chosen.ncu, chosen.size)
     if len(cases) != len(measured):
         kernels = ", ".join(each["kernel"] for each in measured)
         raise SystemExit(f"{len(cases)} launches, but the profiler saw these kernels: {kernels}")
-    for (case, provider), values in zip(cases, measured, strict=True):
-        results.add("counters", case, provider, **values)
+    for (section, case, provider), values in zip(cases, measured, strict=True):
+        results.add(section, case, provider, **values)
     results.write(chosen.output)
 
 

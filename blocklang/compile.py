@@ -30,7 +30,7 @@ from blocklang.codegen.nvptx.mma import has_float8_products
 from blocklang.codegen.nvptx.schedule import schedule
 from blocklang.codegen.nvptx.tma import described, recipes
 from blocklang.codegen.targets import CpuTarget, GpuTarget, Target, gpu_target
-from blocklang.ir.core import Block, Function, Module, Result, Value
+from blocklang.ir.core import Block, Function, Module, Result, Value, clone_module
 from blocklang.ir.ops.asynchronous import TmaSend, TmaStore
 from blocklang.ir.ops.memory import AtomicRMW, Store
 from blocklang.ir.ops.shared import SharedAlloc
@@ -140,14 +140,20 @@ def shared_memory(target: GpuTarget) -> list[Pass]:
             limit=target.shared_bytes
         ),  # which buffers overlap decides where barriers stand
         InsertBarriers(),
+    ]
+
+
+def instructions(target: GpuTarget) -> list[Pass]:
+    """From there to what single instructions do; the order of accesses is what it was."""
+    return [
         Vectorize(),  # layouts are final
         StrengthReduction(),  # last: divisibility is read off products before
     ]
 
 
 def proofs(target: GpuTarget) -> list[Pass]:
-    """What has to hold of the final IR, found out independently of all that made it. They change
-    nothing, so that they run while the assembler, another process, already works on the code.
+    """What has to hold behind `shared_memory`, found out independently of all that made it. They
+    change nothing, so that they run, on a copy, while the assembler already works on the code.
     """
     return [
         ProveBarriers(),
@@ -210,7 +216,7 @@ def compile_module(
     files = _load(store, key) if passes is None else None
     if files is None:
         run = passes or pass_manager()
-        run.run(module, simplify(target), more=isinstance(target, GpuTarget))
+        run.run(module, simplify(target), verified=isinstance(target, CpuTarget))
         if isinstance(target, GpuTarget):
             made = _compile_gpu(module, target, options, run)
         else:
@@ -242,19 +248,23 @@ def _compile_gpu(
     module: Module, target: GpuTarget, options: Options, passes: PassManager
 ) -> dict[str, bytes]:
     metadata = _metadata(module, target)
-    passes.run(module, layouts(target), more=True)
+    passes.run(module, layouts(target), verified=False)
     files = {"layout": print_module(module)}
     if _has_warpgroups(target):
-        passes.run(module, overlap(target, environment.DISABLE_PASSES.get()), more=True)
+        passes.run(module, overlap(target, environment.DISABLE_PASSES.get()), verified=False)
     unmet = module.kernel.attributes.get(NOT_SPECIALIZED)
     metadata["warnings"] += [] if unmet is None else [str(unmet)]
-    passes.run(module, shared_memory(target))
+    passes.run(module, shared_memory(target), verified=False)
+    # Both sides of a ring compute the same in the same way until ranges differ, which are what the
+    # next passes go by.
+    proved = clone_module(module)
+    passes.run(module, instructions(target))
     with passes.measure("generate LLVM IR"):
         text = emit_kernel(module, target, options.fp_fusion, options.line_info)
     with passes.measure("LLVM"):
         files["ptx"], files["llvm"] = llvm.ptx(text, target)
     with _assembly(files["ptx"], target, options) as running:
-        passes.run(module, proofs(target), more=True)  # verified before, and unchanged
+        passes.run(proved, proofs(target), verified=False)
         files["shared"] = print_module(module)
         files["schedule"] = schedule(module.kernel)
         with passes.measure("ptxas"):  # what is left of it

@@ -149,8 +149,8 @@ CHECK: Variable[int] = Variable(
     default=0,
     default_text="0",
     documentation=(
-        "How much the compiler checks itself. 0: the IR is verified after all passes; 1: after "
-        "every pass; 2: and it is also printed and parsed back after every pass."
+        "How much the compiler checks itself. 0: the IR is verified once, before code is made of "
+        "it; 1: after every pass; 2: and it is also printed and parsed back after every pass."
     ),
 )
 DEBUG: Variable[bool] = Variable(

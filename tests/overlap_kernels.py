@@ -46,6 +46,23 @@ def persistent(a, b, c, m, n, k, M: bl.constexpr, N: bl.constexpr, K: bl.constex
 
 
 @blocklang.jit
+def ragged(a, b, c, lengths, m, n, k, M: bl.constexpr, N: bl.constexpr, K: bl.constexpr):
+    """c = a b^T, of each block of rows over the first `lengths` of k; the threads that compute are
+    told more than those that copy.
+    """
+    left = bl.make_tensor_descriptor(a, [m, k], [k, 1], [M, K])
+    right = bl.make_tensor_descriptor(b, [n, k], [k, 1], [N, K])
+    out = bl.make_tensor_descriptor(c, [m, n], [n, 1], [M, N])
+    row = bl.program_id(0) * M
+    length = bl.load(lengths + bl.program_id(0))
+    bl.assume(length >= 0)
+    acc = bl.zeros((M, N), bl.float32)
+    for i in range(0, length // K):
+        acc = bl.dot(left.load([row, i * K]), right.load([0, i * K]).T, acc)
+    out.store([row, 0], acc)
+
+
+@blocklang.jit
 def attention(q, k, v, o, rows, columns, scale, M: bl.constexpr, N: bl.constexpr, D: bl.constexpr):
     """softmax(scale q k^T) v for M queries, with all keys."""
     queries = bl.make_tensor_descriptor(q, [rows, D], [D, 1], [M, D])
@@ -77,6 +94,7 @@ SIGNATURES: Mapping[JitFunction, dict[str, str]] = {
     gemm: PRODUCT,
     persistent: PRODUCT,
     attention: ATTENTION,
+    ragged: {**PRODUCT, "lengths": "*i32"},
 }
 
 

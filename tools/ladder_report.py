@@ -101,29 +101,23 @@ def code_table(section: Section) -> str:
     return table(header, lines)
 
 
-def is_stage(row: Mapping[str, Any]) -> bool:
-    """Whether counters are those of a stage: of one of the kernels of examples/gemm_ladder."""
-    return str(row["kernel"]).startswith("by_")
-
-
 def counters_table(section: Section) -> str:
     """What the hardware counted while each stage ran."""
     shares = ("multiply-add units", "tensor cores", "load and store unit", "issue slots", "warps")
     header = ("stage", "µs", *shares, "second-level cache, MB", "a warp waits for")
     lines = []
-    for row in section.rows:
-        if is_stage(row):
-            waits = {k: v for k, v in row.items() if k.startswith("waiting for ")}
-            longest = max(waits, key=lambda name: waits[name])
-            lines.append(
-                (
-                    f"{len(lines) + 1}. {row['case']}",
-                    f"{row['nanoseconds'] / 1e3:.0f}",
-                    *(f"{row[share]:.0f}%" for share in shares),
-                    f"{row['second-level cache bytes'] / 1e6:.0f}",
-                    longest.removeprefix("waiting for "),
-                )
+    for number, row in enumerate(section.rows, 1):
+        waits = {name: ratio for name, ratio in row.items() if name.startswith("waiting for ")}
+        longest = max(waits, key=lambda name: waits[name])
+        lines.append(
+            (
+                f"{number}. {row['case']}",
+                f"{row['nanoseconds'] / 1e3:.0f}",
+                *(f"{row[share]:.0f}%" for share in shares),
+                f"{row['second-level cache bytes'] / 1e6:.0f}",
+                longest.removeprefix("waiting for "),
             )
+        )
     return table(header, lines)
 
 

@@ -168,19 +168,17 @@ def counters_table(section: Section) -> str:
         "memory, MB",
     )
     shares = ("tensor cores", "multiply-add units", "issue slots", "load and store unit")
-    lines = []
-    for row in section.rows:
-        if not ladder_report.is_stage(row):
-            lines.append(
-                (
-                    row["case"],
-                    row["provider"],
-                    f"{row['nanoseconds'] / 1e3:.0f}",
-                    *(f"{row[share]:.0f}%" for share in shares),
-                    f"{row['second-level cache bytes'] / 1e6:.0f}",
-                    f"{row['memory bytes'] / 1e6:.0f}",
-                )
-            )
+    lines = [
+        (
+            row["case"],
+            row["provider"],
+            f"{row['nanoseconds'] / 1e3:.0f}",
+            *(f"{row[share]:.0f}%" for share in shares),
+            f"{row['second-level cache bytes'] / 1e6:.0f}",
+            f"{row['memory bytes'] / 1e6:.0f}",
+        )
+        for row in section.rows
+    ]
     return table(header, lines)
 
 
@@ -279,8 +277,6 @@ TABLES: Mapping[str, Callable[[Section], str]] = {
 }
 
 
-# The section of a table that does not have its name.
-SECTIONS: Mapping[str, str] = {"ladder_counters": "counters"}
 ON_THE_CPU = ("cpu", "cpu_products", "import")
 # What a plot can show, by the entry of a row that has it.
 SHARES: Mapping[str, str] = {
@@ -317,10 +313,8 @@ def fill(page: str, sections: Mapping[str, Section], images: str = "") -> str:
         unknown = set(names.split()) - set(TABLES)
         if unknown:
             raise ValueError(f"no table is called {min(unknown)}; there are: {', '.join(TABLES)}")
-        parts = []
-        for name in names.split():
-            if shown := sections.get(SECTIONS.get(name, name)):
-                parts.append(f"\n{TABLES[name](shown)}\n{provenance(shown)}")
+        shown = [sections[name] for name in names.split() if name in sections]
+        parts = [f"\n{TABLES[each.name](each)}\n{provenance(each)}" for each in shown]
         drawn = {each.name for each in plotted(sections) if images} & set(names.split())
         parts += [f"\n![{name}]({images}/{name}.svg)\n" for name in sorted(drawn)]
         return begin + "".join(parts) + ("\n" if parts else "") + end

@@ -13,15 +13,19 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from benchmarks.record import Results
 
+SANITIZER = "compute-sanitizer"
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ("gemm", "flash_attention", "softmax", "layernorm")
 TOOLS = ("memcheck", "racecheck", "synccheck")
@@ -36,29 +40,39 @@ def check(tool: str, example: str) -> dict[str, Any]:
     """What one tool says of one example."""
     rows, columns = SIZES.get(example, (130, 257))
     command = [
-        "compute-sanitizer", "--tool", tool, sys.executable, f"examples/{example}.py",
+        SANITIZER, "--tool", tool, sys.executable, f"examples/{example}.py",
         "--device", "gpu", "--rows", str(rows), "--columns", str(columns), "--dtype", "bfloat16",
     ]  # fmt: skip
-    crashes = 0
-    while True:
-        with tempfile.TemporaryDirectory() as folder:
-            environment = {**os.environ, "BLOCKLANG_CACHE_DIR": folder}
-            try:
-                run = subprocess.run(
-                    command, capture_output=True, text=True, cwd=ROOT, env=environment,
-                    timeout=SECONDS,
-                )  # fmt: skip
-            except subprocess.TimeoutExpired:
-                return {"errors": None, "status": f"not done in {SECONDS} s", "crashes": crashes}
-        found = SUMMARY.search(run.stdout)
+    for crashes in range(ATTEMPTS):
+        code, text = execute(command)
+        if code is None:
+            return {"errors": None, "status": f"not done in {SECONDS} s", "crashes": crashes}
+        found = SUMMARY.search(text)
+        last = text.splitlines()[-1] if text else ""
         if found:
-            status = "correct" if run.returncode == 0 else run.stdout.splitlines()[-1]
+            status = "correct" if code == 0 else last
             return {"errors": int(found[1]), "status": status, "crashes": crashes}
-        crashes += 1
-        if run.returncode >= 0 or crashes == ATTEMPTS:
-            last = (run.stdout + run.stderr).splitlines()[-1:]
-            status = f"ended with {run.returncode}: {' '.join(last)}"
-            return {"errors": None, "status": status, "crashes": crashes}
+        if code >= 0:
+            break
+    crashes += code < 0
+    return {"errors": None, "status": f"ended with {code}: {last}", "crashes": crashes}
+
+
+def execute(command: Sequence[str]) -> tuple[int | None, str]:
+    """The exit status of a command (None: it took too long, and was ended) and what it wrote."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
+            env={**os.environ, "BLOCKLANG_CACHE_DIR": folder}, start_new_session=True,
+        )  # fmt: skip
+        try:
+            text, _ = process.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            # The example is a process of its own, which holds the GPU.
+            os.killpg(process.pid, signal.SIGKILL)
+            text, _ = process.communicate()
+            return None, text
+        return process.returncode, text
 
 
 def main() -> int:
@@ -68,6 +82,8 @@ def main() -> int:
     parser.add_argument("--commit", default="", help="the commit, where git cannot tell")
     parser.add_argument("--examples", nargs="*", default=EXAMPLES)
     arguments = parser.parse_args()
+    if shutil.which(SANITIZER) is None:
+        parser.error(f"there is no {SANITIZER} on the path: it comes with the CUDA toolkit")
     results = Results(arguments.commit)
     cases = [(tool, example) for example in arguments.examples for tool in TOOLS]
     with ThreadPoolExecutor(len(TOOLS)) as pool:

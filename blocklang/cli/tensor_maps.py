@@ -27,7 +27,7 @@ def description(number: int, recipe: Mapping[str, Any], members: Sequence[str]) 
     swizzle = f"{recipe['swizzle']} bytes" if recipe["swizzle"] else "none"
     outside = "NaN" if recipe["padding"] == "nan" else "zero"
     yield f"tensor_maps[{number}] is what cuTensorMapEncodeTiled makes of:"
-    kind = f"{element}, to be rounded to {recipe['rounding']}," if recipe["rounding"] else element
+    kind = f"{element} (CU_TENSOR_MAP_DATA_TYPE_TFLOAT32)" if recipe["rounding"] else str(element)
     yield f"    {kind} at {_text(recipe['pointer'], members)}, {len(axes)} dimensions"
     yield f"    sizes {{{', '.join(sizes)}}}, the fastest first"
     yield f"    strides {{{', '.join(steps)}}}, in bytes"

@@ -328,6 +328,18 @@ def clone(
     return copy
 
 
+def clone_module(module: Module) -> Module:
+    """A copy of a module that shares nothing that changes with it."""
+    copy = Module(dict(module.attributes))
+    for function in module.functions.values():
+        made = Function(function.name, function.loc, function.is_kernel)
+        made.result_types = function.result_types
+        made.attributes = dict(function.attributes)
+        made.body = clone_region(function.body, {})
+        copy.add(made)
+    return copy
+
+
 def clone_region(
     region: Region, mapping: dict[Value, Value], loc: Callable[[Location], Location] | None = None
 ) -> Region:

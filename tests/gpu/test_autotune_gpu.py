@@ -161,7 +161,8 @@ def test_do_bench_flushes_the_cache() -> None:
 
     def is_faster() -> bool:
         cold = testing.do_bench(run, return_mode="median")
-        return testing.do_bench_cudagraph(run, return_mode="median") < cold
+        # By twice and more, where nobody else uses the GPU.
+        return testing.do_bench_cudagraph(run, return_mode="median") < 0.8 * cold
 
     assert soon(is_faster)
 

@@ -31,11 +31,46 @@ def check(layout: LinearLayout, axis: int, count: int, dim: str = "register") ->
                 assert layout.apply(**{dim: register}, **rest) == tuple(expected)
 
 
-@settings(max_examples=200, deadline=None)
-@given(layouts(), st.data())
+def has_pieces(layout: LinearLayout, axis: int, count: int) -> bool:
+    """Whether each register has elements of one piece only, in all threads the same, each piece has
+    as many registers, and these differ from those of the first in nothing but the piece.
+    """
+    size = layout.shape[axis] // count
+    numbers: dict[int, set[tuple[tuple[int, ...], ...]]] = {}
+    threads = list(itertools.product(range(layout.in_size("lane")), range(layout.in_size("warp"))))
+    for register in range(layout.in_size("register")):
+        places = [layout.apply(register=register, lane=x, warp=y) for x, y in threads]
+        if len({place[axis] // size for place in places}) != 1:
+            return False
+        within = tuple((*p[:axis], p[axis] % size, *p[axis + 1 :]) for p in places)
+        numbers.setdefault(places[0][axis] // size, set()).add(within)
+    return len(numbers) == count and len({frozenset(each) for each in numbers.values()}) == 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(layouts(bits=4, surjective=True), st.data())
 def test_any_layout(layout: LinearLayout, data: st.DataObject) -> None:
     axis = data.draw(st.integers(0, len(layout.shape) - 1))
-    count = data.draw(st.sampled_from([1, 2, 4]))
+    count = data.draw(st.sampled_from([n for n in (1, 2, 4) if n <= layout.shape[axis]]))
+    check(layout, axis, count)
+    if pieces(layout, axis, count) is not None:
+        assert has_pieces(layout, axis, count)
+
+
+@settings(max_examples=200, deadline=None)
+@given(layouts(bits=3), st.sampled_from([2, 4]), st.data())
+def test_layouts_that_have_pieces(part: LinearLayout, count: int, data: st.DataObject) -> None:
+    """Any layout of a piece, and registers that number the pieces, anywhere among the others."""
+    axis = data.draw(st.integers(0, len(part.shape) - 1))
+    size = part.shape[axis]
+    numbers = [size << bit for bit in range(count.bit_length() - 1)]
+    numbering = [tuple(n if i == axis else 0 for i in range(len(part.shape))) for n in numbers]
+    registers = data.draw(st.permutations([*part.bases_of("register"), *numbering]))
+    shape = [n * count if i == axis else n for i, n in enumerate(part.shape)]
+    others = {dim: part.bases_of(dim) for dim in part.in_dims if dim != "register"}
+    layout = LinearLayout.of(shape, register=registers, **others)
+    assert has_pieces(layout, axis, count)
+    assert pieces(layout, axis, count) is not None
     check(layout, axis, count)
 
 

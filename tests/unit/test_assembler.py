@@ -1,8 +1,12 @@
 """The assembler: where ptxas is found, what it reports, how it fails."""
 
 import os
+import signal
 import subprocess
+import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -84,8 +88,9 @@ def test_target_below_the_ptx_is_an_error(ptxas):
 
 
 def test_missing_executable_is_an_error(tmp_path):
-    with pytest.raises(assembler.AssemblerError, match="cannot run"):
+    with pytest.raises(assembler.AssemblerError, match="cannot run") as caught:
         assembler.assemble(HEADER, "sm_90a", ptxas=tmp_path / "ptxas")
+    assert caught.value.ptx == HEADER
 
 
 def test_threads_assemble_in_parallel(ptxas):
@@ -106,6 +111,21 @@ def fake_ptxas(path: Path, words: str) -> Path:
     path.write_text(f"#!/bin/sh\necho {words}\n")
     path.chmod(0o755)
     return path
+
+
+@pytest.mark.skipif(os.name == "nt", reason="makes shell scripts")
+def test_what_nobody_waits_for_is_ended(tmp_path, monkeypatch):
+    """Where something else goes wrong meanwhile, neither the process nor its files stay."""
+    slow = fake_ptxas(tmp_path / "ptxas", "slow; exec sleep 60")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    start = time.monotonic()
+    with suppress(KeyError), assembler.Assembly(HEADER, "sm_90a", ptxas=slow) as running:
+        folder = Path(running._folder.name)
+        assert (folder / "kernel.ptx").read_text() == HEADER
+        raise KeyError
+    assert time.monotonic() - start < 30
+    assert running._process.returncode == -signal.SIGKILL
+    assert not folder.exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="makes shell scripts")

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 
 from blocklang import compile as pipeline
-from blocklang.ir.layout import warpgroup_steps
+from blocklang.ir.layout import pieces, warpgroup_steps
 from blocklang.ir.ops.asynchronous import TmaSend
 from blocklang.ir.parser import parse
 from blocklang.ir.types import BlockType, SharedType
 from tests import overlap_kernels as kernels
 from tests.ptx_machine import HANDLERS
 from tests.ptx_warpgroups import Machine
+from tests.unit.test_prove_sends import twice
 
 needs_ptxas = pytest.mark.skipif(pipeline.ptxas() is None, reason="there is no ptxas")
 
@@ -161,6 +162,40 @@ def test_a_part_is_stored_fenced_and_sent_between_the_barriers(name: str, pieces
     assert kinds == [*each * pieces, "bulk.wait_group"]
     # Of one buffer, the last copy has to have read it.
     assert set(re.findall(r"bulk\.wait_group\.read\s+(\d+)", ptx)) == {"0"}
+
+
+def test_a_piece_waits_for_the_one_before_it() -> None:
+    """Of two results that leave in pieces, through two buffers: the first piece may let the other
+    buffer's last copy go on, the others have to wait for the copy from their own.
+    """
+    sizes = {"M": 128, "N": 256, "K": 128}
+    made = twice.compile(kernels.PRODUCT, sizes, "sm_90a", num_warps=8, num_stages=2)
+    sends = [op for op in parse(made.asm["shared"]).walk() if isinstance(op, TmaSend)]
+    assert [op.groups for op in sends] == [1, 1]
+    assert [op.pieces for op in sends] == [(1, 4), (1, 4)]
+    waits = re.findall(r"bulk\.wait_group\.read\s+(\d+)", made.asm["ptx"])
+    assert waits == ["1", "0", "0", "0"] * 2
+
+
+@pytest.mark.parametrize("name", ["rows", "pieces", "pieces of four"])
+def test_every_sum_is_stored_once_and_with_its_piece(name: str) -> None:
+    made = compiled(name)
+    ptx = made.asm["ptx"]
+    (send,) = (op for op in parse(made.asm["shared"]).walk() if isinstance(op, TmaSend))
+    cut = pieces(send.value.type.layout, *send.pieces)
+    assert cut is not None
+    sums = next(re.finditer(r"wgmma\.mma_async[^{]*\{([^}]*)\}", ptx))[1].split(", ")
+    number = {register: i for i, register in enumerate(sums)}
+    words = {
+        word: (number[low], number[high])
+        for word, high, low in re.findall(r"cvt\.rn\.f16x2\.f32\s+(%\w+), (%\w+), (%\w+);", ptx)
+    }
+    parts = re.split(r"bulk\.wait_group\.read", ptx)[1:]
+    assert len(parts) == len(cut.registers)
+    for part, registers in zip(parts, cut.registers, strict=True):
+        lists = re.findall(r"stmatrix[^{]*\{([^}]*)\}", part)
+        stored = [words[word] for each in lists for word in each.split(", ")]
+        assert sorted(sum(stored, ())) == sorted(registers)
 
 
 # ---------------------------------------------------------------- what is sent

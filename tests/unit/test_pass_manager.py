@@ -45,6 +45,16 @@ def test_without_checks_only_the_last_result_counts():
         PassManager(check=0).run(parse(TEXT), [CommonSubexpressionElimination(), Retype()])
 
 
+def test_lists_may_be_verified_together():
+    passes, module = PassManager(check=0), parse(TEXT)
+    passes.run(module, [Retype()], verified=False)
+    with pytest.raises(PassError, match=r"one of .*, cse"):
+        passes.run(module, [CommonSubexpressionElimination()])
+    passes.run(module, [Retype(i32)])
+    with pytest.raises(PassError):
+        PassManager(check=1).run(module, [Retype()], verified=False)
+
+
 def test_observers_see_every_pass_and_every_step_is_timed():
     seen = []
     passes = PassManager(on_pass=lambda name, milliseconds, module: seen.append(name))

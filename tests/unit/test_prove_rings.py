@@ -349,3 +349,15 @@ def test_a_product_needs_its_own_wait() -> None:
     prove(module)
     waits[0].attributes["groups"] = 0
     prove(module)
+
+
+def test_what_only_one_side_is_told_is_no_difference() -> None:
+    """Divisions of a number that is known not to be negative become shifts, on one side only; both
+    still count the same turns.
+    """
+    made = kernels.ragged.compile(
+        kernels.SIGNATURES[kernels.ragged], {"M": 128, "N": 128, "K": 64}, "sm_90a", num_warps=8
+    )
+    consumer, producer = made.asm["shared"].split("} producer() {")
+    assert "shr %length" in consumer
+    assert "div %length" in producer

@@ -47,9 +47,9 @@ def stage_rows(number, ms, **more):
     }  # fmt: skip
 
 
-def counter_row(case, kernel):
+def counter_row(section, case):
     return {
-        "section": "counters", "case": case, "provider": "blocklang", "kernel": kernel,
+        "section": section, "case": case, "provider": "blocklang", "kernel": "k",
         "nanoseconds": 2000.0, "multiply-add units": 10.0, "tensor cores": 20.0,
         "load and store unit": 30.0, "issue slots": 40.0, "warps": 50.0, "memory bytes": 7e6,
         "second-level cache bytes": 6e6, "waiting for memory": 1.0, "waiting for barriers": 2.0,
@@ -101,7 +101,7 @@ ROWS = [
     {**product_row("blocklang", 1.25), "section": "attention_backward", "case": "2x8, full"},
 ]
 ROWS += [*stage_rows(2, 1.0), *stage_rows(1, 3.0)]
-ROWS += [counter_row("step 1", "by_steps"), counter_row("product", "gemm")]
+ROWS += [counter_row("ladder_counters", "step 1"), counter_row("counters", "product")]
 ROWS += [{"section": "ladder", "case": "cublas", "provider": "cublas", "ms": 0.8, "rate": 112e12}]
 EXPECTED = {
     "ladder": "| 2. step 2 | 1.000 | 90.0 | 3.00 | 0.250 | 100 | on-chip bytes | 90% | 80.0% |",

@@ -33,8 +33,9 @@ def nvptx(path: str, *, num_warps: int = 4) -> str:
     module = block_ir(ROOT / path)
     module.kernel.attributes.update(num_warps=num_warps, num_stages=3)
     passes = PassManager()
-    for each in (pipelines.simplify(_GPU), pipelines.layouts(_GPU), pipelines.shared_memory(_GPU)):
-        passes.run(module, each)
+    lists = pipelines.simplify, pipelines.layouts, pipelines.shared_memory, pipelines.instructions
+    for each in lists:
+        passes.run(module, each(_GPU))
     text = emit_kernel(module, _GPU, line_info=False)
     start, end = text.index("define "), text.index("\n}\n") + 2
     return fenced(text[start:end], "llvm")

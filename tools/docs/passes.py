@@ -33,7 +33,7 @@ def pipeline() -> str:
     """The lists of passes, as blocklang/compile.py has them."""
     functions = (
         pipelines.simplify, pipelines.layouts, pipelines.overlap, pipelines.shared_memory,
-        pipelines.proofs,
+        pipelines.instructions, pipelines.proofs,
     )  # fmt: skip
     return fenced("\n\n".join(inspect.getsource(f).rstrip() for f in functions), "python source")
 
@@ -47,6 +47,7 @@ def in_order() -> list[Pass]:
         *pipelines.layouts(TARGET),
         *pipelines.overlap(TARGET),
         *pipelines.shared_memory(TARGET),
+        *pipelines.instructions(TARGET),
         *pipelines.proofs(TARGET),
     ]
     once = {each.name: each for each in reversed(run)}

@@ -133,7 +133,8 @@ class Assembly:
         )
         self._source.write_text(self._ptx, encoding="utf-8")
         try:
-            self._process = _start([*self._command, str(self._source), "-o", str(self._made)])
+            command = [*self._command, str(self._source), "-o", str(self._made)]
+            self._process = _start(command, self._ptx)
         except AssemblerError:
             self._folder.cleanup()
             raise
@@ -152,13 +153,13 @@ class Assembly:
         self._folder.cleanup()
 
 
-def _start(command: Sequence[str]) -> subprocess.Popen[str]:
+def _start(command: Sequence[str], ptx: str = "") -> subprocess.Popen[str]:
     try:
         return subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
         )
     except OSError as error:
-        raise AssemblerError(f"cannot run {command[0]}: {error}", "", "") from error
+        raise AssemblerError(f"cannot run {command[0]}: {error}", ptx, "") from error
 
 
 def _finish(process: subprocess.Popen[str], ptx: str = "") -> str:

@@ -70,7 +70,7 @@ class ToShared(Op, mnemonic="to_shared"):
         assert isinstance(source, BlockType)
         assert isinstance(target, SharedType)
         require((source.shape, source.element) == (target.shape, target.element), "one shape")
-        require(self.pieces.bit_count() == 1, "pieces are a power of two")
+        require(self.pieces > 0 and self.pieces.bit_count() == 1, "pieces are a power of two")
 
 
 class LoadShared(Op, mnemonic="load_shared", effects=Effect.READ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from blocklang.ir.core import Operation
-from blocklang.ir.layout import pieces, warpgroup_steps
+from blocklang.ir.layout import LinearLayout, pieces, warpgroup_steps
 from blocklang.ir.ops.asynchronous import TensorMap, TmaStore, ToShared
 from blocklang.ir.types import BlockType, SharedType
 
@@ -40,10 +40,10 @@ def box_of_parts(op: TmaStore) -> tuple[int, ...] | None:
     return tuple(box) if is_one_run else None
 
 
-def buffer_of_piece(op: ToShared, count: int) -> SharedType | None:
-    """The buffer that holds one of `count` pieces of what `op` puts into shared memory to be sent,
-    along the axis of consecutive elements; None where the pieces would be less than a copy wide, or
-    threads do not have the same share of each.
+def piece_of(op: ToShared, count: int) -> tuple[LinearLayout, SharedType] | None:
+    """One of `count` pieces of what `op` puts into shared memory to be sent, along the axis of
+    consecutive elements: its layout, and the buffer that holds it. None where pieces would be less
+    than a copy wide, or threads do not have the same share of each.
     """
     sent = [user for user in op.results[0].users if isinstance(user, TmaStore)]
     box = box_of_parts(sent[0]) if sent else None
@@ -55,15 +55,15 @@ def buffer_of_piece(op: ToShared, count: int) -> SharedType | None:
     assert block.layout is not None
     assert isinstance(kind, SharedType)
     axis = map.axes[-1]
-    if kind.shape[axis] // count < box[-1] or pieces(block.layout, axis, count) is None:
+    held, stored = pieces(block.layout, axis, count), pieces(kind.layout, axis, count, "offset")
+    if kind.shape[axis] // count < box[-1] or held is None or stored is None:
         return None
-    held = pieces(kind.layout, axis, count, "offset")
-    return SharedType(held.layout.shape, kind.element, held.layout, 1) if held else None
+    return held.layout, SharedType(stored.layout.shape, kind.element, stored.layout, 1)
 
 
 def send_in_smaller_pieces(ops: Iterable[Operation]) -> bool:
     """Halve the largest buffer of a result that can be sent in two pieces, one after the other."""
-    found = [op for op in ops if isinstance(op, ToShared) and buffer_of_piece(op, 2 * op.pieces)]
+    found = [op for op in ops if isinstance(op, ToShared) and piece_of(op, 2 * op.pieces)]
     if not found:
         return False
     largest = max(found, key=lambda op: op.bytes)

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from blocklang.ir.builder import Builder
 from blocklang.ir.core import Function, Module, Operation, Value
-from blocklang.ir.layout import pieces, warpgroup_steps
+from blocklang.ir.layout import warpgroup_steps
 from blocklang.ir.layout.shared import MAX_ACCESS_BITS, max_vector
 from blocklang.ir.ops.asynchronous import (
     FenceAsync,
@@ -34,7 +34,7 @@ from blocklang.ir.ops.shared import Barrier, SharedAlloc, SharedStore
 from blocklang.ir.types import BlockType, MBarriersType, SharedType, i32
 
 from ._rings import Fill, Place, Ring, Step, Threading, advance, copy, find_fills, with_box
-from ._sends import box_of_parts, buffer_of_piece
+from ._sends import box_of_parts, piece_of
 from .manager import Pass
 
 
@@ -63,17 +63,14 @@ def _store(op: ToShared) -> None:
     builder = Builder.before(op)
     layout = block.layout
     if op.pieces > 1:
-        piece = buffer_of_piece(op, op.pieces)
+        piece = piece_of(op, op.pieces)
         assert piece is not None, "specialize-warps has found the pieces"
-        axis = next(i for i, n in enumerate(piece.shape) if n != kind.shape[i])
-        held = pieces(layout, axis, op.pieces)
-        assert held is not None
-        kind, layout = piece, held.layout
+        layout, kind = piece
     made = builder.insert(SharedAlloc(loc=op.loc, result_types=[kind]))
     widest = MAX_ACCESS_BITS // max(block.element.bits, 8)
     vector = min(max_vector(layout, kind.layout), widest)
     sent = [user for user in op.results[0].users if isinstance(user, TmaStore)]
-    if sent and (box := _box_of_parts(sent[0])) is not None:
+    if sent and (box := _box_if_by_warpgroups(sent[0])) is not None:
         _send(sent[0], box, op.operand, made.results[0], vector)
         op.erase()
         return
@@ -100,7 +97,7 @@ def _send(op: TmaStore, box: tuple[int, ...], value: Value, buffer: Value, vecto
     op.erase()
 
 
-def _box_of_parts(op: TmaStore) -> tuple[int, ...] | None:
+def _box_if_by_warpgroups(op: TmaStore) -> tuple[int, ...] | None:
     """The box of copies in which each warpgroup sends its part; None where one thread sends all:
     without a producer, which relieves the threads from waiting for each other in any case, and of a
     single warpgroup, which the barrier of all threads serves as well, unless it is sent in pieces.
@@ -133,7 +130,7 @@ def _others(op: TmaStore) -> int:
     here = [each for each in op.parent.ops if isinstance(each, TmaStore | TmaSend)]
     if sum(each.buffer is op.buffer for each in everywhere) > 1:
         return 0
-    kinds = {isinstance(op, TmaSend) or _box_of_parts(op) is not None for op in everywhere}
+    kinds = {isinstance(op, TmaSend) or _box_if_by_warpgroups(op) is not None for op in everywhere}
     return len(here) - 1 if len(here) == len(everywhere) and len(kinds) == 1 else 0
 
 

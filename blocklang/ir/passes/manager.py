@@ -68,7 +68,7 @@ class PassManager:
 
     `dump` has the names of the passes after which the IR goes to stderr, or "all"; `stop_after`,
     the name of a pass, or "name:2" for its second run, raises `Stopped` after it. `check` says how
-    much is checked: 1 verifies after each pass, 0 after the last one of all only; 2 also reads
+    much is checked: 1 verifies after each pass, 0 once, behind the last one of all; 2 also reads
     the text of each result back and compares, and failures carry the IR before the pass.
     `on_pass(name, milliseconds, module)` observes every pass. `times` has the milliseconds of every
     step so far.
@@ -81,9 +81,9 @@ class PassManager:
     times: list[tuple[str, float]] = field(default_factory=list)
     _unverified: list[str] = field(default_factory=list)
 
-    def run(self, module: Module, passes: Iterable[Pass], more: bool = False) -> None:
-        """Run `passes` in order on `module`; `more` says that another list follows. Raises
-        PassError where one breaks the IR.
+    def run(self, module: Module, passes: Iterable[Pass], verified: bool = True) -> None:
+        """Run `passes` in order on `module`. Raises PassError where one breaks the IR, at the end
+        at the latest, unless that is to be `verified` with the next list.
         """
         for each in passes:
             self._unverified.append(each.name)
@@ -99,7 +99,7 @@ class PassManager:
             except (IRError, AssertionError) as problem:
                 raise PassError(each.name, problem, before) from problem
             self._observe(each.name, 1e3 * (time.perf_counter() - start), module)
-        if self.check or more:
+        if self.check or not verified:
             return
         names, self._unverified = self._unverified, []
         try:

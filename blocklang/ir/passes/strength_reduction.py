@@ -8,7 +8,6 @@ only where range analysis finds the dividend not negative.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 from blocklang.ir.analysis.ranges import analyze_ranges
@@ -54,12 +53,8 @@ class _Rules:
 
     def __init__(self, function: Function) -> None:
         self.function = function
-
-    @cached_property
-    def not_negative(self) -> set[Value]:
-        """The values that are known not to be negative; found out when a rule asks first."""
-        ranges = analyze_ranges(self.function).ranges
-        return {v for v, known in ranges.items() if known and known.low >= 0}
+        self.not_negative: set[Value] | None = None
+        """The values that are known not to be negative; None before a rule asks for them."""
 
     def shift_left(self, op: Multiply, builder: Builder) -> Replacement:
         """x * 2**k -> x << k"""
@@ -84,16 +79,20 @@ class _Rules:
         """`kind` of the left operand and a number; it lies where the result of `op` lay."""
         right = builder.constant(number, op.right.type)
         made: Value = builder.insert(kind(op.left, right, loc=op.loc)).results[0]
-        # Where nobody has asked yet, the analysis will meet what has been made.
-        if "not_negative" in vars(self) and op.result in self.not_negative:
+        # Before somebody asks: the analysis will meet what has been made.
+        if self.not_negative is not None and op.result in self.not_negative:
             self.not_negative.add(made)
         return made
 
     def is_not_negative(self, value: Value) -> bool:
         """Whether no element of an integer value is below 0."""
         kind = element_type(value.type)
-        is_unsigned = isinstance(kind, DType) and not kind.is_signed
-        return is_unsigned or value in self.not_negative
+        if isinstance(kind, DType) and not kind.is_signed:
+            return True
+        if self.not_negative is None:
+            ranges = analyze_ranges(self.function).ranges
+            self.not_negative = {v for v, known in ranges.items() if known and known.low >= 0}
+        return value in self.not_negative
 
 
 def _exponent(value: Value) -> int | None:

@@ -223,6 +223,12 @@ int main(void) {
     assert run.stdout == "1"
 
 
+def test_the_header_says_what_copies_round():
+    recipe = {**TENSOR_MAP, "element": "f32", "rounding": "tf32"}
+    lines = list(tensor_maps.description(0, recipe, ["x", "n"]))
+    assert "    f32 (CU_TENSOR_MAP_DATA_TYPE_TFLOAT32) at (x + 2 * n), 3 dimensions" in lines
+
+
 def test_one_dimension_has_a_stride_in_the_header():
     """A pointer to something: the driver refuses a null pointer, though it reads no stride."""
     recipe = {**TENSOR_MAP, "axes": [2], "box": [64], "swizzle": 0}
