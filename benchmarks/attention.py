@@ -25,7 +25,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from benchmarks.record import Results, finalist, gpu_milliseconds, parser
+from benchmarks.record import Results, finalist, gpu_milliseconds, in_turns, parser
 from examples import flash_attention as ours
 
 SECTIONS = ("forward", "wide", "backward")
@@ -239,7 +239,7 @@ class Tuned:
 
 
 def measure(results: Results, case: Case, makers: dict[str, Callable[[], Made]]) -> None:
-    """All providers on one size, in turns, there and back: a moment's clock is everybody's."""
+    """All providers on one size, in turns."""
     faulthandler.dump_traceback_later(LONGEST_CASE, exit=True)
     chosen: dict[str, Made] = {}
     for provider, make in makers.items():
@@ -251,11 +251,7 @@ def measure(results: Results, case: Case, makers: dict[str, Callable[[], Made]])
             chosen.pop(provider, None)
             lines = str(problem).splitlines() or [type(problem).__name__]
             print(f"   {case.title} {provider}: {lines[0][:200]}", flush=True)
-    times: dict[str, list[float]] = {provider: [] for provider in chosen}
-    for turn in range(TURNS):
-        order = list(chosen) if turn % 2 == 0 else list(reversed(chosen))
-        for provider in order:
-            times[provider].append(gpu_milliseconds(chosen[provider][1], 15))
+    times = in_turns({provider: made[1] for provider, made in chosen.items()}, TURNS)
     for provider, (label, launch, found) in chosen.items():
         error, ms = case.error(launch, found), statistics.median(times[provider])
         results.add(

@@ -26,7 +26,7 @@ from unittest import mock
 import torch
 
 import blocklang
-from benchmarks.record import Results, finalist, gpu_milliseconds, parser
+from benchmarks.record import Results, finalist, gpu_milliseconds, in_turns, parser
 from blocklang.runtime import cuda
 from examples import gemm
 
@@ -203,7 +203,7 @@ def measure(
     results: Results, case: Case, makers: dict[str, Callable[[Case], tuple[str, Launch]]],
     title: str = "",
 ) -> None:  # fmt: skip
-    """All providers on one product, in turns, there and back: a moment's clock is everybody's."""
+    """All providers on one product, in turns."""
     faulthandler.dump_traceback_later(LONGEST_CASE, exit=True)
     chosen: dict[str, tuple[str, Launch]] = {}
     for provider, make in makers.items():
@@ -215,11 +215,7 @@ def measure(
             chosen.pop(provider, None)
             lines = str(problem).splitlines() or [type(problem).__name__]
             print(f"   {case.title} {provider}: {lines[0][:200]}", flush=True)
-    times: dict[str, list[float]] = {provider: [] for provider in chosen}
-    for turn in range(TURNS):
-        order = list(chosen) if turn % 2 == 0 else list(reversed(chosen))
-        for provider in order:
-            times[provider].append(gpu_milliseconds(chosen[provider][1], 15))
+    times = in_turns({provider: made[1] for provider, made in chosen.items()}, TURNS)
     for provider, (label, launch) in chosen.items():
         error, ms = case.error(launch), statistics.median(times[provider])
         results.add(

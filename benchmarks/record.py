@@ -11,9 +11,9 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 PACKAGES = (
     "blocklang",
@@ -148,20 +148,32 @@ def _event_times(
     return [start.elapsed_time(end) for start, end in pairs]
 
 
+Key = TypeVar("Key")
+
+
+def in_turns(launches: Mapping[Key, Callable[[], object]], turns: int) -> dict[Key, list[float]]:
+    """The milliseconds of each launch in each turn, there and back, so that a moment's clock is
+    everybody's.
+    """
+    times: dict[Key, list[float]] = {key: [] for key in launches}
+    for turn in range(turns):
+        order = list(launches) if turn % 2 == 0 else list(reversed(launches))
+        for key in order:
+            times[key].append(gpu_milliseconds(launches[key], 15))
+    return times
+
+
 FINALISTS = 4
 
 
 def finalist(tuner: Any, launch: Callable[[Any], Callable[[], object]]) -> Any:
     """Of the few configurations that were fastest when `tuner` measured them briefly, the one that
-    is fastest in turns, there and back, since clocks change; `launch` makes what launches one of
-    them. Where nothing was measured, the tuner's choice.
+    is fastest in turns; `launch` makes what launches one of them. Where nothing was measured, the
+    tuner's choice.
     """
     measured = sorted((t for t in tuner.trials if t.milliseconds), key=lambda t: t.milliseconds)
     if not measured:
         return tuner.best_config
     runs = {trial.config: launch(trial.config) for trial in measured[:FINALISTS]}
-    times: dict[Any, float] = dict.fromkeys(runs, 0.0)
-    for order in (list(runs), list(reversed(runs)), list(runs), list(reversed(runs))):
-        for config in order:
-            times[config] += gpu_milliseconds(runs[config], 15)
-    return min(times, key=lambda config: times[config])
+    times = in_turns(runs, 4)
+    return min(times, key=lambda config: sum(times[config]))

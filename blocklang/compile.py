@@ -293,7 +293,7 @@ def _assembly(
     tool = ptxas()
     if tool is None:
         return nullcontext()
-    return assembler.Assembly(ptx, target.name, ptxas=tool, line_info=options.line_info)
+    return assembler.assembling(ptx, target.name, ptxas=tool, line_info=options.line_info)
 
 
 def _compile_cpu(

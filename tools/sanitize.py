@@ -10,7 +10,6 @@ was ended by a signal, after which it is tried again. Needs a GPU, and torch or 
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shutil
@@ -23,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import Results
+from benchmarks.record import Results, parser
 
 SANITIZER = "compute-sanitizer"
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,13 +76,11 @@ def execute(command: Sequence[str]) -> tuple[int | None, str]:
 
 def main() -> int:
     """Run everything; 1 if anything was found."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("output", type=Path, help="where the JSON goes")
-    parser.add_argument("--commit", default="", help="the commit, where git cannot tell")
-    parser.add_argument("--examples", nargs="*", default=EXAMPLES)
-    arguments = parser.parse_args()
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--examples", nargs="*", default=EXAMPLES)
+    arguments = options.parse_args()
     if shutil.which(SANITIZER) is None:
-        parser.error(f"there is no {SANITIZER} on the path: it comes with the CUDA toolkit")
+        options.error(f"there is no {SANITIZER} on the path: it comes with the CUDA toolkit")
     results = Results(arguments.commit)
     cases = [(tool, example) for example in arguments.examples for tool in TOOLS]
     with ThreadPoolExecutor(len(TOOLS)) as pool:

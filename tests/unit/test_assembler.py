@@ -119,12 +119,12 @@ def test_what_nobody_waits_for_is_ended(tmp_path, monkeypatch):
     slow = fake_ptxas(tmp_path / "ptxas", "slow; exec sleep 60")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     start = time.monotonic()
-    with suppress(KeyError), assembler.Assembly(HEADER, "sm_90a", ptxas=slow) as running:
-        folder = Path(running._folder.name)
+    with suppress(KeyError), assembler.assembling(HEADER, "sm_90a", ptxas=slow) as running:
+        folder = running.source.parent
         assert (folder / "kernel.ptx").read_text() == HEADER
         raise KeyError
     assert time.monotonic() - start < 30
-    assert running._process.returncode == -signal.SIGKILL
+    assert running.process.returncode == -signal.SIGKILL
     assert not folder.exists()
 
 

@@ -116,14 +116,14 @@ def test_producers_do_not_send() -> None:
     module = parse(text("one"))
     before_the_partitions(module)
     with pytest.raises(UnorderedAsyncMemory, match="a producer would send"):
-        prove_sends(module.kernel)
+        prove_sends(module.kernel, find(module, WarpSpecialize).consumer.block)
 
 
 def test_only_warpgroups_send() -> None:
     module = parse(text("one"))
     module.kernel.attributes["num_warps"] = 6
     with pytest.raises(UnorderedAsyncMemory, match="no whole warpgroups"):
-        prove_sends(module.kernel)
+        prove_sends(module.kernel, find(module, WarpSpecialize).consumer.block)
 
 
 def refusal(change: Callable[[Module], None], name: str = "one") -> str:
@@ -459,29 +459,26 @@ def test_numbers_may_be_any() -> None:
     prove(module)
 
 
-def test_two_rings_may_have_one_producer() -> None:
-    """In the order in which the consumer takes slots, and no other one."""
+def with_one_producer(in_front: bool) -> Module:
+    """Attention whose second producer does what the first one did, too: before or behind."""
     module = parse(text("attention"))
     first, second, _ = warps_of(module)
-    ops = list(first.body.block.ops)[:-1]
     block = second.body.block
-    for op in reversed(ops):
+    start = 0 if in_front else len(block.ops) - 1
+    for position, op in enumerate(list(first.body.block.ops)[:-1], start):
         op.detach()
-        block.insert(0, op)
+        block.insert(position, op)
     first.erase()
-    prove(module)
+    return module
+
+
+def test_two_rings_may_have_one_producer() -> None:
+    """In the order in which the consumer takes slots, and no other one."""
+    prove(with_one_producer(in_front=True))
 
 
 def test_a_producer_that_fills_what_is_taken_later_first_is_refused() -> None:
-    module = parse(text("attention"))
-    first, second, _ = warps_of(module)
-    ops = list(first.body.block.ops)[:-1]
-    block = second.body.block
-    for op in ops:
-        op.detach()
-        block.insert(len(block.ops) - 1, op)
-    first.erase()
-    assert is_refused(module)
+    assert is_refused(with_one_producer(in_front=False))
 
 
 # ---------------------------------------------------------------- the same mutations as of rings

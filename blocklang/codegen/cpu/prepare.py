@@ -102,10 +102,7 @@ def _carry_scalar(op: For, index: int, steps: list[Value]) -> For:
     block.remove_argument(1 + index)
     initial = [v for i, v in enumerate(op.initial) if i != index]
     regions, op.regions = op.regions, []
-    bounds = op.lower, op.upper, op.step
-    new = before.insert(
-        For(*bounds, (*initial, zero), **op.attributes, loc=op.loc, regions=regions)
-    )
+    new = before.insert(op.again((*initial, zero), regions))
     results = list(new.results)
     last = _advanced(before, first, results.pop())
     results.insert(index, last)  # type: ignore[arg-type]

@@ -15,9 +15,10 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 _EXECUTABLE = "ptxas.exe" if os.name == "nt" else "ptxas"
 # Where the nvidia-cuda-nvcc wheels put it, under the `nvidia` folder: CUDA 13 and later, 12.
@@ -104,53 +105,50 @@ def _version(ptxas: Path, _modified: int, _size: int) -> str:
 
 
 def assemble(ptx: str, target: str, **settings: Any) -> Assembled:
-    """Assemble `ptx` for `target`, such as `sm_90a`; `settings` are those of `Assembly`.
+    """Assemble `ptx` for `target`, such as `sm_90a`; `settings` are those of `assembling`.
     AssemblerError if ptxas refuses.
     """
-    with Assembly(ptx, target, **settings) as running:
+    with assembling(ptx, target, **settings) as running:
         return running.result()
 
 
+@dataclass(frozen=True)
 class Assembly:
-    """ptxas at work on `ptx`, from `with` on, for as long as its result is not asked for.
+    """ptxas at work on `ptx`."""
 
-    `flags` are further arguments of ptxas, as they stand. AssemblerError if it cannot be run.
-    """
-
-    def __init__(
-        self, ptx: str, target: str, *, ptxas: Path, line_info: bool = False,
-        optimization_level: int = 3, flags: Sequence[str] = (),
-    ) -> None:  # fmt: skip
-        self._ptx = ptx
-        self._folder = tempfile.TemporaryDirectory(prefix="blocklang-")
-        self._command = [str(ptxas), "-v", f"-arch={target}", f"-O{optimization_level}", *flags]
-        if line_info:
-            self._command.append("-lineinfo")
-
-    def __enter__(self) -> Assembly:
-        self._source, self._made = (
-            Path(self._folder.name, f"kernel.{x}") for x in ("ptx", "cubin")
-        )
-        self._source.write_text(self._ptx, encoding="utf-8")
-        try:
-            command = [*self._command, str(self._source), "-o", str(self._made)]
-            self._process = _start(command, self._ptx)
-        except AssemblerError:
-            self._folder.cleanup()
-            raise
-        return self
+    ptx: str
+    source: Path
+    cubin: Path
+    process: subprocess.Popen[str]
 
     def result(self) -> Assembled:
         """What it has made, when it is done; AssemblerError if it refuses."""
-        log = _finish(self._process, self._ptx)
+        log = _finish(self.process, self.ptx)
         # The folder's name says nothing and would differ from run to run.
-        log = log.replace(str(self._source), "<ptx>")
-        return Assembled(self._made.read_bytes(), _parse_resources(log), _parse_warnings(log), log)
+        log = log.replace(str(self.source), "<ptx>")
+        return Assembled(self.cubin.read_bytes(), _parse_resources(log), _parse_warnings(log), log)
 
-    def __exit__(self, *_: object) -> None:
-        with self._process:
-            self._process.kill()  # nothing, if it is done
-        self._folder.cleanup()
+
+@contextmanager
+def assembling(
+    ptx: str, target: str, *, ptxas: Path, line_info: bool = False,
+    optimization_level: int = 3, flags: Sequence[str] = (),
+) -> Iterator[Assembly]:  # fmt: skip
+    """Have ptxas assemble `ptx` while the body of a `with` statement runs; what has not been asked
+    for its result then is ended. `flags` are further arguments of ptxas, as they stand.
+    AssemblerError if it cannot be run.
+    """
+    with tempfile.TemporaryDirectory(prefix="blocklang-") as folder:
+        source, cubin = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
+        source.write_text(ptx, encoding="utf-8")
+        command = [str(ptxas), "-v", f"-arch={target}", f"-O{optimization_level}", *flags]
+        if line_info:
+            command.append("-lineinfo")
+        with _start([*command, str(source), "-o", str(cubin)], ptx) as process:
+            try:
+                yield Assembly(ptx, source, cubin, process)
+            finally:
+                process.kill()  # nothing, if it is done
 
 
 def _start(command: Sequence[str], ptx: str = "") -> subprocess.Popen[str]:
@@ -167,9 +165,8 @@ def _finish(process: subprocess.Popen[str], ptx: str = "") -> str:
     log = "".join(process.communicate())
     if process.returncode:
         how = "died of a signal" if process.returncode < 0 else "does not accept the PTX"
-        name = next(iter(process.args))  # type: ignore[arg-type]
-        what = f"{name!s} {how} (status {process.returncode})"
-        raise AssemblerError(what, ptx, log.strip())
+        name = cast("Sequence[str]", process.args)[0]
+        raise AssemblerError(f"{name} {how} (status {process.returncode})", ptx, log.strip())
     return log
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from blocklang.codegen.lower import lowers
 from blocklang.ir.analysis.host import Expression, host_expression
 from blocklang.ir.core import Function, Result, Value
-from blocklang.ir.layout import WARP_BITS_OF_GROUP, pieces, warpgroup_steps
+from blocklang.ir.layout import WARP_BITS_OF_GROUP, is_one_run, pieces, warpgroup_steps
 from blocklang.ir.ops.asynchronous import (
     FenceAsync,
     SharedSlot,
@@ -142,9 +142,7 @@ def _boxes(
     assert len(known.axes) == len(kind.shape) == len(indices), "map, buffer, indices: one rank"
     sizes = [kind.shape[axis] for axis in known.axes]
     assert not any(n % b for n, b in zip(sizes, known.box, strict=True)), "boxes fill the buffer"
-    first = next((i for i, n in enumerate(known.box[:-1]) if n > 1), len(sizes))
-    whole = known.box[first + 1 : -1] == tuple(sizes[first + 1 : -1])
-    assert whole, "a box is one run of memory"
+    assert is_one_run(sizes, known.box), "a box is one run of memory"
     counts = [n // b for n, b in zip(sizes, known.box, strict=True)]
     size = math.prod(known.box) * kind.element.bytes
     # Memory has the panels of the fastest axis outermost, then the slower axes from the slowest.
@@ -270,18 +268,20 @@ def _(e: NvptxEmitter, op: TmaSend) -> None:
     kind = BlockType(cut.layout.shape, block.element, cut.layout)
     group = e.emit(f"lshr i32 %warp, {WARP_BITS_OF_GROUP}")
     number = e.emit(f"add i32 {group}, {_FIRST_BARRIER}")
-    meet = "call void @llvm.nvvm.barrier.cta.sync.aligned.count"
+    name = "@llvm.nvvm.barrier.cta.sync.aligned.count"
+    meet = f"call void {name}(i32 {number}, i32 {_GROUP_THREADS})"
+    first = _first_of_group(e)
     for piece, registers in enumerate(cut.registers):
         # The piece before has left the same bytes.
         groups = 0 if piece else op.groups
-        with e.guarded(_first_of_group(e)):
+        with e.guarded(first):
             e.line(f"call void @llvm.nvvm.cp.async.bulk.wait.group.read(i32 {groups})")
-        e.line(f"{meet}(i32 {number}, i32 {_GROUP_THREADS})")
+        e.line(meet)
         value = e.shuffle(e[op.value], storage_type(e, block), block.registers, registers)
         store_block(e, value, kind, op.buffer, op.vector)
         e.line(_FENCE)
-        e.line(f"{meet}(i32 {number}, i32 {_GROUP_THREADS})")
-        with e.guarded(_first_of_group(e)):
+        e.line(meet)
+        with e.guarded(first):
             _store_boxes(e, op, piece)
 
 

@@ -20,6 +20,7 @@ from .pieces import Pieces, pieces
 from .shared import (
     SharedAccess,
     bank_conflicts,
+    is_one_run,
     max_vector,
     shared_access,
     shared_linear,
@@ -53,6 +54,7 @@ __all__ = [
     "copied_elements",
     "cover",
     "dot_operand",
+    "is_one_run",
     "matrix_access",
     "max_vector",
     "mma_accumulator",

@@ -79,6 +79,14 @@ def shared_tile(
     return LinearLayout((("offset", tuple(map(tuple, bases))),), tuple(shape))
 
 
+def is_one_run(shape: Sequence[int], box: Sequence[int]) -> bool:
+    """Return whether a box of a block is one run of consecutive offsets in `shared_tile`, apart
+    from the panels; both have the fastest axis last, in front of it the next one, and so on.
+    """
+    first = next((axis for axis, size in enumerate(box[:-1]) if size > 1), len(box))
+    return list(box[first + 1 : -1]) == list(shape[first + 1 : -1])
+
+
 @lru_cache(maxsize=1024)
 def offset_bases(registers: LinearLayout, shared: LinearLayout) -> dict[str, tuple[int, ...]]:
     """Return, per in-dim of the register layout, the offset that each of its bits adds."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from blocklang.ir.core import Value
+from blocklang.ir.core import Region, Value
 from blocklang.ir.op import Effect, Op, attribute, operand, outputs, region, require
 from blocklang.ir.types import DType, Type, i1
 
@@ -65,6 +65,15 @@ class For(Op, mnemonic="for"):
     flatten: bool = attribute(default=False)
     body = region()
     results_ = outputs()
+
+    def again(
+        self, initial: Sequence[Value], regions: list[Region], lower: Value | None = None
+    ) -> For:
+        """The loop anew, in no block yet: other values are carried, and it may start elsewhere."""
+        return For(
+            self.lower if lower is None else lower, self.upper, self.step, tuple(initial),
+            **self.attributes, loc=self.loc, regions=regions,
+        )  # fmt: skip
 
     def infer(self) -> Sequence[Type]:
         return [v.type for v in self.initial]

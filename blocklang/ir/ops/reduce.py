@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from blocklang.ir.core import Value
+from collections.abc import Sequence
+
+from blocklang.ir.core import Value, clone_region
 from blocklang.ir.layout import LinearLayout
 from blocklang.ir.op import Op, attribute, operand, outputs, region, require
 from blocklang.ir.types import BlockType, Type, block_or_scalar, element_type
@@ -32,6 +34,15 @@ class Reduce(Op, mnemonic="reduce"):
     def is_partial(self) -> bool:
         """Whether the results keep the axis, for the entries that are still to be combined."""
         return self.within_warp or self.within_thread
+
+    def over(
+        self, inputs: Sequence[Value], within_warp: bool = False, within_thread: bool = False
+    ) -> Reduce:
+        """The same combination of other blocks, in no block of ops yet."""
+        return Reduce(
+            tuple(inputs), axis=self.axis, within_warp=within_warp, within_thread=within_thread,
+            loc=self.loc, regions=[clone_region(self.combine, {})],
+        )  # fmt: skip
 
     def infer(self) -> list[Type]:
         types: list[Type] = []

@@ -7,25 +7,25 @@ the buffer is its own.
 from __future__ import annotations
 
 from blocklang.ir.core import Block, Function
-from blocklang.ir.layout import LinearLayout
-from blocklang.ir.ops.asynchronous import TensorMap, TmaSend, TmaStore, TmaStoreWait, WarpSpecialize
+from blocklang.ir.layout import WARP_BITS_OF_GROUP, LinearLayout
+from blocklang.ir.ops.asynchronous import TensorMap, TmaSend, TmaStore, TmaStoreWait
 from blocklang.ir.ops.shared import SharedAlloc
 from blocklang.ir.types import BlockType
 
 from ._prove_sides import refuse
 
-_WARP_BITS = 2
 _GROUP = 4
 
 
-def prove_sends(function: Function) -> None:
-    """Check each send, that copies are not overwritten, and that the kernel waits for the last."""
+def prove_sends(function: Function, home: Block) -> None:
+    """Check each send, that copies are not overwritten, and that the kernel waits for the last;
+    `home` is what the program's own warps execute.
+    """
     sends = [op for op in function.walk() if isinstance(op, TmaSend)]
     if not sends:
         return
     if int(function.attributes["num_warps"]) % _GROUP:
         refuse(sends[0], "warps that are no whole warpgroups cannot send by warpgroups")
-    home = _consumer(function)
     known = set(home.walk())
     for op in sends:
         if op not in known:
@@ -51,7 +51,7 @@ def _check_parts(op: TmaSend) -> None:
     layout, taken = kind.layout, [0] * len(kind.shape)
     _check_pieces(op, layout, box)
     warps = layout.bases_of("warp")
-    for basis in warps[_WARP_BITS:]:
+    for basis in warps[WARP_BITS_OF_GROUP:]:
         moved = [axis for axis, step in enumerate(basis) if step]
         if len(moved) != 1 or basis[moved[0]].bit_count() != 1:
             refuse(op, "what a warpgroup sends is no part of the block")
@@ -61,7 +61,7 @@ def _check_parts(op: TmaSend) -> None:
         taken[axis] |= basis[axis]
     inside = [basis for dim in layout.in_dims if dim != "warp" for basis in layout.bases_of(dim)]
     # Each box is in one piece, so what a warpgroup has of it, it has at once.
-    for basis in (*inside, *warps[:_WARP_BITS]):
+    for basis in (*inside, *warps[:WARP_BITS_OF_GROUP]):
         if any(step & bits for step, bits in zip(basis, taken, strict=True)):
             refuse(op, "a warpgroup holds elements that another one sends")
 
@@ -90,12 +90,6 @@ def _check_under_way(function: Function, op: TmaSend) -> None:
     together = all(isinstance(each, TmaSend) and each.parent is op.parent for each in others)
     if not together or op.groups >= len(others):
         refuse(op, "a buffer is stored to while the last copy from it may still read it")
-
-
-def _consumer(function: Function) -> Block:
-    splits = (op for op in function.block.ops if isinstance(op, WarpSpecialize))
-    split = next(splits, None)
-    return function.block if split is None else split.regions[0].block
 
 
 def _waits_at_end(block: Block) -> bool:

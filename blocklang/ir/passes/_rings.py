@@ -246,10 +246,7 @@ def with_carried(op: For, extra: Sequence[Value]) -> tuple[For, list[Value]]:
     """
     block = op.regions[0].block
     arguments: list[Value] = [block.add_argument(v.type, v.location, v.name) for v in extra]
-    made = For(
-        op.lower, op.upper, op.step, (*op.initial, *extra),
-        **op.attributes, loc=op.loc, regions=op.regions,
-    )  # fmt: skip
+    made = op.again((*op.initial, *extra), op.regions)
     _take_over(op, made)
     return made, arguments
 

@@ -341,12 +341,7 @@ class Rotation:
         ]
         ends += [stage0[v] for v in self.crossing]
         inner.insert(Yield(tuple(ends), loc=old.loc))
-        return builder.insert(
-            For(
-                lower, old.upper, old.step, tuple(initial),
-                **old.attributes, loc=old.loc, regions=[region],
-            )
-        )  # fmt: skip
+        return builder.insert(old.again(initial, [region], lower))
 
     def epilogue(self, builder: Builder, loop: For) -> None:
         """Stage 1 of the last iteration, and what the old loop's results are now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from blocklang.ir.core import Operation
-from blocklang.ir.layout import LinearLayout, pieces, warpgroup_steps
+from blocklang.ir.layout import LinearLayout, is_one_run, pieces, warpgroup_steps
 from blocklang.ir.ops.asynchronous import TensorMap, TmaStore, ToShared
 from blocklang.ir.types import BlockType, SharedType
 
@@ -35,9 +35,7 @@ def box_of_parts(op: TmaStore) -> tuple[int, ...] | None:
             return None
         box[axis] = min(box[axis], step)
     sizes = [block.shape[axis] for axis in map.axes]
-    first = next((i for i, n in enumerate(box[:-1]) if n > 1), len(box))
-    is_one_run = box[first + 1 : -1] == sizes[first + 1 : -1]
-    return tuple(box) if is_one_run else None
+    return tuple(box) if is_one_run(sizes, box) else None
 
 
 def piece_of(op: ToShared, count: int) -> tuple[LinearLayout, SharedType] | None:
@@ -61,20 +59,25 @@ def piece_of(op: ToShared, count: int) -> tuple[LinearLayout, SharedType] | None
     return held.layout, SharedType(stored.layout.shape, kind.element, stored.layout, 1)
 
 
-def send_in_smaller_pieces(ops: Iterable[Operation]) -> bool:
-    """Halve the largest buffer of a result that can be sent in two pieces, one after the other."""
+def send_in_smaller_pieces(ops: Iterable[Operation]) -> int:
+    """Halve the largest buffer of a result that can be sent in two pieces, one after the other;
+    return how many bytes that frees.
+    """
     found = [op for op in ops if isinstance(op, ToShared) and piece_of(op, 2 * op.pieces)]
     if not found:
-        return False
+        return 0
     largest = max(found, key=lambda op: op.bytes)
     largest.attributes["pieces"] = 2 * largest.pieces
-    return True
+    return largest.bytes
 
 
 def send_in_larger_pieces(ops: Iterable[Operation], free: int) -> int:
-    """Let pieces become larger as long as they fit into `free` more bytes; return what is left."""
+    """Let pieces become larger as long as they fit into `free` more bytes; return how many of these
+    they take.
+    """
+    taken = 0
     for op in ops:
-        while isinstance(op, ToShared) and op.pieces > 1 and op.bytes <= free:
-            free -= op.bytes
+        while isinstance(op, ToShared) and op.pieces > 1 and op.bytes <= free - taken:
+            taken += op.bytes
             op.attributes["pieces"] = op.pieces // 2
-    return free
+    return taken

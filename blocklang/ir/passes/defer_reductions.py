@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from blocklang.ir.builder import Builder
-from blocklang.ir.core import Argument, Module, Result, Value, clone_region
+from blocklang.ir.core import Argument, Module, Result, Value
 from blocklang.ir.op import Op
 from blocklang.ir.ops.control import For, Yield
 from blocklang.ir.ops.elementwise import (
@@ -80,7 +80,7 @@ class _Sum:
     def defer(self) -> For:
         """Let the loop carry each thread's part of the sum; the new loop."""
         before = Builder.before(self.reduce)
-        partial = before.insert(_within(self.reduce, self.reduce.inputs, within_thread=True))
+        partial = before.insert(self.reduce.over(self.reduce.inputs, within_thread=True))
         kind = partial.results[0].type
         assert isinstance(kind, BlockType)
         self.total.type = kind
@@ -105,28 +105,15 @@ class _Sum:
         initial = list(old.initial)
         initial[self.position] = builder.constant(0, kind)
         regions, old.regions = old.regions, []
-        made = builder.insert(
-            For(
-                old.lower, old.upper, old.step, tuple(initial),
-                **old.attributes, loc=old.loc, regions=regions,
-            )
-        )  # fmt: skip
+        made = builder.insert(old.again(initial, regions))
         results: list[Value] = list(made.results)
         builder.loc = self.reduce.loc
-        inputs = (made.results[self.position],)
-        whole = builder.insert(_within(self.reduce, inputs, within_thread=False))
+        whole = builder.insert(self.reduce.over([made.results[self.position]]))
         results[self.position] = whole.results[0]
         for before, after in zip(old.results, made.results, strict=True):
             after.name = before.name
         old.replace_with(results)
         return made
-
-
-def _within(op: Reduce, inputs: tuple[Value, ...], within_thread: bool) -> Reduce:
-    return Reduce(
-        inputs, axis=op.axis, within_thread=within_thread, loc=op.loc,
-        regions=[clone_region(op.regions[0], {})],
-    )  # fmt: skip
 
 
 def _spread(builder: Builder, value: Value, kind: BlockType, axis: int) -> Value:

@@ -32,16 +32,7 @@ from blocklang.ir.ops.reduce import Reduce
 from blocklang.ir.ops.shape import ConvertLayout
 from blocklang.ir.ops.shared import SharedAlloc, SharedLoad, SharedStore
 from blocklang.ir.ops.shared_dot import SharedDot
-from blocklang.ir.types import (
-    BlockType,
-    DType,
-    PointerType,
-    SharedType,
-    element_type,
-    i1,
-    u8,
-    u64,
-)
+from blocklang.ir.types import BlockType, DType, PointerType, SharedType, element_type, i1, u8, u64
 
 from .manager import Pass
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from blocklang.ir.builder import Builder
-from blocklang.ir.core import Module, Value, clone_region
+from blocklang.ir.core import Module, Value
 from blocklang.ir.layout import LinearLayout
 from blocklang.ir.ops.reduce import Reduce, partial_layout
 from blocklang.ir.ops.shape import ConvertLayout
@@ -58,7 +58,7 @@ def _with_plain_inputs(op: Reduce, num_warps: int) -> Reduce:
     builder = Builder.before(op)
     plain = default_layout(layout.shape, num_warps)
     inputs = [_convert(builder, v, plain) for v in op.inputs]
-    made = _reduce(builder, op, inputs, within_warp=False)
+    made = builder.insert(op.over(inputs))
     for old, new in zip(op.results, made.results, strict=True):
         same = old.type == new.type
         layout_of_old = getattr(old.type, "layout", None)
@@ -75,10 +75,10 @@ def _split(op: Reduce) -> None:
     if not warp_bits:
         return
     builder = Builder.before(op)
-    partial = _reduce(builder, op, op.inputs, within_warp=True)
+    partial = builder.insert(op.over(op.inputs, within_warp=True))
     everywhere = _entries_everywhere(partial_layout(layout, axis), axis)
     entries = [_convert(builder, r, everywhere) for r in partial.results]
-    final = _reduce(builder, op, entries, within_warp=False)
+    final = builder.insert(op.over(entries))
     op.replace_with(final.results)
 
 
@@ -102,13 +102,3 @@ def _convert(builder: Builder, value: Value, layout: LinearLayout) -> Value:
     if kind == value.type:
         return value
     return builder.insert(ConvertLayout(value, loc=builder.loc, result_types=[kind])).result
-
-
-def _reduce(
-    builder: Builder, op: Reduce, inputs: list[Value] | tuple[Value, ...], within_warp: bool
-) -> Reduce:
-    """A reduction of `inputs` with the same combination as `op`."""
-    region = clone_region(op.regions[0], {})
-    return builder.insert(
-        Reduce(tuple(inputs), axis=op.axis, within_warp=within_warp, loc=op.loc, regions=[region])
-    )

@@ -194,12 +194,7 @@ class _Accumulation:
         zero = outside.constant(0, i32)
         initial = [*self.initial[:count], *(zero for _ in arrivals)]
         regions, old.regions = old.regions, []
-        loop = outside.insert(
-            For(
-                old.lower, old.upper, old.step, tuple(initial),
-                **old.attributes, loc=old.loc, regions=regions,
-            )
-        )  # fmt: skip
+        loop = outside.insert(old.again(initial, regions))
         results: list[Value] = list(loop.results[:count])
         positions = [a.index - 1 for a in self.arguments]
         outside.loc = loop.loc

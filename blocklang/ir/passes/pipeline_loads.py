@@ -36,13 +36,7 @@ from blocklang.ir.core import Argument, Function, Module, Operation, Result, Val
 from blocklang.ir.layout import LinearLayout, best_shared, conversion, copied_elements
 from blocklang.ir.op import Effect, Op
 from blocklang.ir.ops.async_copy import AsyncCommit, AsyncCopy, AsyncWait, NextSlot
-from blocklang.ir.ops.asynchronous import (
-    FenceAsync,
-    LoadShared,
-    SharedSlot,
-    SharedView,
-    ToShared,
-)
+from blocklang.ir.ops.asynchronous import FenceAsync, LoadShared, SharedSlot, SharedView, ToShared
 from blocklang.ir.ops.control import For, Yield
 from blocklang.ir.ops.dot import Dot
 from blocklang.ir.ops.elementwise import Add, And, Cast, Compare, Multiply
@@ -50,16 +44,7 @@ from blocklang.ir.ops.memory import Load
 from blocklang.ir.ops.program import Constant, is_constant
 from blocklang.ir.ops.shape import ConvertLayout, Permute
 from blocklang.ir.ops.shared import Barrier, SharedAlloc, SharedLoad
-from blocklang.ir.types import (
-    BlockType,
-    DType,
-    SharedType,
-    element_type,
-    i1,
-    i32,
-    i64,
-    shape_of,
-)
+from blocklang.ir.types import BlockType, DType, SharedType, element_type, i1, i32, i64, shape_of
 
 from ._pending import warpgroup_dots
 from ._room import SPARE, buffer_bytes, conversion_bytes

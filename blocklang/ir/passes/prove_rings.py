@@ -95,7 +95,7 @@ def _prove(function: Function) -> None:
             _check_order(split, home, own)
     _prove_products(function)
     _prove_buffers(function, {buffer for ring in rings for buffer in ring.buffers})
-    prove_sends(function)
+    prove_sends(function, function.block if split is None else split.consumer.block)
 
 
 def _split(function: Function) -> WarpSpecialize | None:

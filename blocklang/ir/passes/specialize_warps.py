@@ -202,15 +202,14 @@ class _Split:
         }
         ops = list(self.function.walk())
         while self.limit and self.free(rings) < 0:
-            before = buffer_bytes(ops)
-            if send_in_smaller_pieces(ops):
-                self.room += before - buffer_bytes(ops)
+            if freed := send_in_smaller_pieces(ops):
+                self.room += freed
                 continue
             deep = [ring for ring in rings if ring.depth > 1 and ring not in wished]
             if not deep:
                 return
             max(deep, key=lambda ring: ring.bytes * ring.depth).depth -= 1
-        self.room -= self.free(rings) - send_in_larger_pieces(ops, self.free(rings))
+        self.room -= send_in_larger_pieces(ops, self.free(rings))
 
     def deepen(self, fills: list[Fill], rings: list[Ring]) -> None:
         """Give what an outer loop copies a second slot, so that the next one arrives while this one
