@@ -262,9 +262,10 @@ def _compile_gpu(
     with passes.measure("generate LLVM IR"):
         text = emit_kernel(module, target, options.fp_fusion, options.line_info)
     with passes.measure("LLVM"):
-        files["ptx"], files["llvm"] = llvm.ptx(text, target)
+        files["ptx"], optimised = llvm.ptx(text, target)
     with _assembly(files["ptx"], target, options) as running:
         passes.run(proved, proofs(target), verified=False)
+        files["llvm"] = llvm.print_module(optimised)
         files["shared"] = print_module(module)
         files["schedule"] = schedule(module.kernel)
         with passes.measure("ptxas"):  # what is left of it

@@ -134,9 +134,7 @@ class Operation:
 
     def walk(self) -> Iterator[Operation]:
         """This op, then all ops inside its regions, in order."""
-        yield self
-        for region in self.regions:
-            yield from region.walk()
+        return walk_ops([self])
 
     def detach(self) -> None:
         """Take the op out of its block, keeping operands and results."""
@@ -219,8 +217,19 @@ class Block:
 
     def walk(self) -> Iterator[Operation]:
         """All ops, with those of nested regions; safe against erasing the op just seen."""
-        for op in list(self.ops):
-            yield from op.walk()
+        return walk_ops(self.ops)
+
+
+def walk_ops(ops: Sequence[Operation]) -> Iterator[Operation]:
+    """`ops`, each followed by all ops inside its regions. One generator, since one inside the other
+    would hand every op through all levels.
+    """
+    pending = [*reversed(ops)]
+    while pending:
+        op = pending.pop()
+        yield op
+        for region in reversed(op.regions):
+            pending += reversed(region.block.ops)
 
 
 class Region:
@@ -233,7 +242,7 @@ class Region:
 
     def walk(self) -> Iterator[Operation]:
         """All ops inside."""
-        yield from self.block.walk()
+        return self.block.walk()
 
     def drop(self) -> None:
         """Break all uses made inside, so that everything can be forgotten."""
@@ -267,7 +276,7 @@ class Function:
 
     def walk(self) -> Iterator[Operation]:
         """All ops, nested ones included."""
-        yield from self.body.walk()
+        return self.body.walk()
 
 
 class Module:

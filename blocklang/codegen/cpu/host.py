@@ -46,7 +46,7 @@ def object_code(text: str, target: CpuTarget) -> tuple[bytes, str]:
         module = llvm.parse_module(text)
         module.triple = target.triple
         module.data_layout = str(machine.target_data)
-        llvm.optimize(module, machine, unroll=False)
+        llvm.optimize(module, machine)
         return machine.emit_object(module), str(module)
 
 
