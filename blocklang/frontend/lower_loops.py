@@ -105,7 +105,6 @@ class Loops(Statements):
                     handles,
                     iterable.num_stages,
                     iterable.warp_specialize,
-                    iterable.flatten,
                     loc=loc,
                     regions=[region],
                 )

@@ -149,7 +149,6 @@ class Range:
     static: bool = False
     num_stages: int = 0
     warp_specialize: int = -1
-    flatten: bool = False
 
 
 def is_number(value: Any) -> bool:

@@ -69,6 +69,21 @@ def test_descriptors_of_the_host() -> None:
         np.testing.assert_array_equal(y.to_host(), x * factor)
 
 
+@pytest.mark.parametrize("flatten", [False, True])
+@pytest.mark.parametrize("size", [64, 128])
+@pytest.mark.parametrize(("m", "n", "k"), [*unit.SIZES_OF_PRODUCTS, (1000, 776, 520)])
+def test_product_by_block_pointers(m: int, n: int, k: int, size: int, flatten: bool) -> None:
+    """Programs that stay, with one tile and with several; in both languages."""
+    a, b = unit.array(m, k, dtype=np.float16), unit.array(k, n, dtype=np.float16)
+    expected = a.astype(np.float64) @ b.astype(np.float64)
+    for kernel in (unit.product, unit.kernels(unit.PRODUCT)["product"]):
+        c = device_array(np.full((m, n), np.nan, np.float32))
+        kernel[(5,)](
+            device_array(a), device_array(b), c, m, n, k, BM=size, BN=size, BK=64, FLATTEN=flatten
+        )
+        np.testing.assert_allclose(c.to_host(), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("m", "n", "k"), [(16, 16, 32), (17, 33, 104), (128, 128, 128)])
 def test_matrix_product(m: int, n: int, k: int) -> None:
     a, b = unit.array(m, k, dtype=np.float16), unit.array(n, k, dtype=np.float16)

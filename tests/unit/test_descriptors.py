@@ -320,6 +320,70 @@ def test_matrix_product(m: int, n: int, k: int) -> None:
     np.testing.assert_allclose(c, a.astype(np.float32) @ b.T.astype(np.float32), rtol=1e-5)
 
 
+@blocklang.jit
+def product(
+    a, b, c, m, n, k,
+    BM: bl.constexpr, BN: bl.constexpr, BK: bl.constexpr, FLATTEN: bl.constexpr,
+):  # fmt: skip
+    across = bl.cdiv(n, BN)
+    count = bl.cdiv(m, BM) * across
+    for tile in bl.range(bl.program_id(0), count, bl.num_programs(0), flatten=FLATTEN):
+        i, j = tile // across * BM, tile % across * BN
+        rows = bl.make_block_ptr(a, [m, k], [k, 1], [i, 0], [BM, BK], order=[1, 0])
+        columns = bl.make_block_ptr(b, [k, n], [n, 1], [0, j], [BK, BN], order=[1, 0])
+        total = bl.zeros((BM, BN), bl.float32)
+        for _ in range(0, k, BK):
+            x = bl.load(rows, boundary_check=(0, 1))
+            total = bl.dot(x, bl.load(columns, boundary_check=(0, 1)), total)
+            rows, columns = bl.advance(rows, [0, BK]), bl.advance(columns, [BK, 0])
+        out = bl.make_block_ptr(c, [m, n], [n, 1], [i, j], [BM, BN], order=[1, 0])
+        bl.store(out, total, boundary_check=(0, 1))
+
+
+PRODUCT = """
+kernel product(
+    a: *f16 divisible 16, b: *f16 divisible 16, c: *f32 divisible 16, m: i32, n: i32, k: i32,
+    BM: constexpr, BN: constexpr, BK: constexpr, FLATTEN: constexpr
+):
+    across = cdiv(n, BN)
+    count = cdiv(m, BM) * across
+    for tile in range(program_id(0), count, num_programs(0), flatten=FLATTEN):
+        i, j = tile // across * BM, tile % across * BN
+        rows = make_block_ptr(a, [m, k], [k, 1], [i, 0], [BM, BK], order=[1, 0])
+        columns = make_block_ptr(b, [k, n], [n, 1], [0, j], [BK, BN], order=[1, 0])
+        total = zeros((BM, BN), f32)
+        for _ in range(0, k, BK):
+            x = load(rows, boundary_check=(0, 1))
+            total = dot(x, load(columns, boundary_check=(0, 1)), total)
+            rows, columns = advance(rows, [0, BK]), advance(columns, [BK, 0])
+        out = make_block_ptr(c, [m, n], [n, 1], [i, j], [BM, BN], order=[1, 0])
+        store(out, total, boundary_check=(0, 1))
+"""
+SIZES_OF_PRODUCTS = [(128, 128, 128), (200, 264, 136), (65, 33, 100), (1, 1, 1)]
+
+
+@pytest.mark.parametrize(("m", "n", "k"), SIZES_OF_PRODUCTS)
+def test_product_by_block_pointers(m: int, n: int, k: int) -> None:
+    a, b = array(m, k, dtype=np.float16), array(k, n, dtype=np.float16)
+    for kernel in (product, kernels(PRODUCT)["product"]):
+        c = np.full((m, n), np.nan, np.float32)
+        kernel[(3,)](a, b, c, m, n, k, BM=64, BN=64, BK=64, FLATTEN=False)
+        np.testing.assert_allclose(c, a.astype(np.float32) @ b.astype(np.float32), rtol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
+def test_products_by_block_pointers_are_overlapped(target: str) -> None:
+    """With copies by what the target has for them, whether or not `flatten` asks for it."""
+    types = {**dict.fromkeys("ab", "*fp16:16"), "c": "*fp32:16", **dict.fromkeys("mnk", "i32:16")}
+    sizes = {"BM": 64, "BN": 64, "BK": 64}
+    plain, asked = (
+        product.compile(types, {**sizes, "FLATTEN": flatten}, target).asm["ptx"]
+        for flatten in (False, True)
+    )
+    assert ("cp.async.bulk.tensor" if target == "sm_90a" else "cp.async.cg") in plain
+    assert plain == asked
+
+
 def test_numbers_that_do_not_fit() -> None:
     source = """
 kernel k(x: *f32, n: i32):

@@ -53,10 +53,10 @@ def range_(
 
     `num_stages` asks for software pipelining of the loop, `warp_specialize` for warps of their own
     for the copies (False forbids them, None leaves it to the compiler; where True cannot be, on a
-    target that has them, the compiled kernel's `metadata["warnings"]` say why), `flatten` for one
-    loop instead of this one and one that stands directly inside. The other keywords are accepted
-    for Triton's sake: the compiler decides by itself. A step that is not known at compile time must
-    be positive.
+    target that has them, the compiled kernel's `metadata["warnings"]` say why). The other keywords
+    are accepted for Triton's sake: the compiler decides by itself. So warps of their own for copies
+    always bring what the next iteration needs while the results of this one leave, which is what
+    `flatten` would ask for. A step that is not known at compile time must be positive.
 
     Example: `for k in bl.range(0, n, BLOCK, num_stages=3):`
     """
@@ -66,7 +66,6 @@ def range_(
         step,
         num_stages=num_stages or 0,
         warp_specialize=-1 if warp_specialize is None else int(warp_specialize),
-        flatten=bool(flatten),
     )
 
 

@@ -53,7 +53,7 @@ class For(Op, mnemonic="for"):
     The body takes the index and the carried values and yields the next ones; results are the last
     ones. `num_stages` (0: the compiler's choice) is the wish for software pipelining,
     `warp_specialize` (-1: the compiler's choice, 0: no, 1: yes) that for warps of their own for
-    copies, `flatten` that a loop directly inside joins this one.
+    copies.
     """
 
     lower: Value = operand()
@@ -62,7 +62,6 @@ class For(Op, mnemonic="for"):
     initial: tuple[Value, ...] = operand(variadic=True)
     num_stages: int = attribute(default=0)
     warp_specialize: int = attribute(default=-1)
-    flatten: bool = attribute(default=False)
     body = region()
     results_ = outputs()
 
