@@ -13,6 +13,7 @@ matrices and take the result, whichever is longer; `of_bound` is the share of it
 
 from __future__ import annotations
 
+import dataclasses
 import faulthandler
 import os
 import statistics
@@ -29,6 +30,7 @@ import torch
 import blocklang
 from benchmarks.record import Results, finalist, gpu_milliseconds, in_turns, parser
 from blocklang import compile as pipeline
+from blocklang.codegen.targets import gpu_target
 from blocklang.runtime import cuda
 from examples import gemm
 
@@ -231,10 +233,13 @@ def measure(
 
 @contextmanager
 def older_target(name: str) -> Iterator[None]:
-    """Kernels are compiled to PTX for an older GPU: products by mma.sync, copies by cp.async. The
-    driver assembles it for the one that is there.
+    """Kernels are compiled to PTX for an older GPU, with configurations for which it has room:
+    products by mma.sync, copies by cp.async. The driver assembles it for the one that is there.
     """
+    room = gpu_target(name).shared_bytes
+    device = dataclasses.replace(cuda.device(0), shared_bytes_per_block=room)
     with (
+        mock.patch.object(gemm, "gpu", return_value=device),
         mock.patch.object(cuda.Device, "target", property(lambda device: name)),
         mock.patch.object(pipeline, "ptxas", return_value=None),
     ):
