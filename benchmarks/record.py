@@ -163,7 +163,7 @@ def in_turns(launches: Mapping[Key, Callable[[], object]], turns: int) -> dict[K
     return times
 
 
-FINALISTS = 4
+FINALISTS, FINAL_TURNS = 4, 8
 
 
 def finalist(tuner: Any, launch: Callable[[Any], Callable[[], object]]) -> Any:
@@ -175,5 +175,5 @@ def finalist(tuner: Any, launch: Callable[[Any], Callable[[], object]]) -> Any:
     if not measured:
         return tuner.best_config
     runs = {trial.config: launch(trial.config) for trial in measured[:FINALISTS]}
-    times = in_turns(runs, 4)
-    return min(times, key=lambda config: sum(times[config]))
+    times = in_turns(runs, FINAL_TURNS)
+    return min(times, key=lambda config: statistics.median(times[config]))
