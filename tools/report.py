@@ -44,21 +44,26 @@ Row = Mapping[str, Any]
 
 @dataclass
 class Section:
-    """The rows of one section, and the environments that they were measured in."""
+    """The rows of one section, by case and provider and from each run, and the environments that
+    they were measured in.
+    """
 
     name: str
-    rows: list[Row] = field(default_factory=list)
+    runs: dict[tuple[str, str], list[Row]] = field(default_factory=dict)
     environments: list[Mapping[str, Any]] = field(default_factory=list)
+
+    @property
+    def rows(self) -> list[Row]:
+        """Of each case and provider the row of the median run, by its milliseconds."""
+        ordered = (sorted(rows, key=lambda row: row.get("ms", 0)) for rows in self.runs.values())
+        return [rows[(len(rows) - 1) // 2] for rows in ordered]
 
     @property
     def cases(self) -> dict[str, dict[str, Row]]:
         """Rows by case and provider."""
         found: dict[str, dict[str, Row]] = {}
         for row in self.rows:
-            providers = found.setdefault(row["case"], {})
-            if row["provider"] in providers:
-                raise ValueError(f"{self.name}, {row['case']}: {row['provider']} is there twice")
-            providers[row["provider"]] = row
+            found.setdefault(row["case"], {})[row["provider"]] = row
         return found
 
     @property
@@ -69,18 +74,31 @@ class Section:
 
 
 def read_results(folder: Path) -> dict[str, Section]:
-    """The sections of all result files of a folder. A result that is wrong is a ValueError."""
+    """The sections of all result files of a folder. A result that is wrong is a ValueError, and so
+    is one that is there twice, but in files `NAME.json`, `NAME.2.json` and so on of several runs.
+    """
     sections: dict[str, Section] = {}
+    files: dict[tuple[str, str, str], str] = {}
     for path in sorted(folder.glob("*.json")):
         contents = json.loads(path.read_text(encoding="utf-8"))
         for row in contents["rows"]:
+            name, case, provider = row["section"], row["case"], row["provider"]
             if not row.get("correct", True):
-                raise ValueError(f"{path.name}: {row['case']} by {row['provider']} was wrong")
-            section = sections.setdefault(row["section"], Section(row["section"]))
-            section.rows.append(row)
+                raise ValueError(f"{path.name}: {case} by {provider} was wrong")
+            before = files.get((name, case, provider))
+            if before == path.name or (before and _benchmark(before) != _benchmark(path.name)):
+                raise ValueError(f"{name}, {case}: {provider} is there twice")
+            files[name, case, provider] = path.name
+            section = sections.setdefault(name, Section(name))
+            section.runs.setdefault((case, provider), []).append(row)
             if contents["environment"] not in section.environments:
                 section.environments.append(contents["environment"])
     return sections
+
+
+def _benchmark(file: str) -> str:
+    """The name that the files of several runs share."""
+    return file.partition(".")[0]
 
 
 def rowwise_table(section: Section) -> str:
@@ -289,6 +307,8 @@ def provenance(section: Section) -> str:
     """What the figures were measured on and with."""
     lines = []
     threads = sorted({row["threads"] for row in section.rows if "threads" in row})
+    count = max(map(len, section.runs.values()))
+    repeated = f", medians of {count} runs" if count > 1 else ""
     for environment in section.environments:
         versions = environment["versions"]
         shown = [f"Python {environment['python']}"]
@@ -298,7 +318,7 @@ def provenance(section: Section) -> str:
         gpu = environment["gpu"] if section.name not in ON_THE_CPU else None
         machine = gpu.split(",")[0] if gpu else environment["host"]
         machine += "".join(f", {count} threads" for count in threads)
-        lines.append(f"*{machine}, {environment['date']}; {', '.join(shown)}.*\n")
+        lines.append(f"*{machine}, {environment['date']}{repeated}; {', '.join(shown)}.*\n")
     return "".join(dict.fromkeys(lines))
 
 

@@ -227,8 +227,18 @@ def test_wrong_results_are_refused(project):
         report.stale(project)
 
 
-def test_results_that_are_there_twice_are_refused(project):
-    write_rows(project, "more", ROWS[:1])
+def test_of_several_runs_the_median_is_shown(project):
+    for run, ms in (("", 0.5), (".2", 1.0), (".3", 2.0)):
+        rows = [product_row("cublas", 1.0), product_row("blocklang", ms)]
+        write_rows(project, f"runs{run}", [{**row, "case": "bf16 7x7x7 NT"} for row in rows])
+    page = report.fill(marks("gemm"), report.read_results(project / "benchmarks/results"))
+    assert "| bf16 7x7x7 NT | 1000 | 500 | – | 500 | 1.00 | – | 50% |" in page.splitlines()
+    assert "*Some GPU, 2026-01-02, medians of 3 runs; Python 3.12.0" in page
+
+
+@pytest.mark.parametrize("name", ["more", "more.2", "twice"])
+def test_results_that_are_there_twice_are_refused(project, name):
+    write_rows(project, name, ROWS[:1] * (1 + (name == "twice")))
     with pytest.raises(ValueError, match="softmax, f32 8x8: copy is there twice"):
         report.stale(project)
 
