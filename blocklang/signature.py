@@ -30,6 +30,7 @@ from blocklang.frontend.descriptors import DescriptorForm, part_names
 from blocklang.ir.types import DType, PointerType, Type, dtype, is_dtype_spelling
 from blocklang.runtime.descriptor import MAX_RANK, PADDINGS
 from blocklang.runtime.specialise import DESCRIPTOR, DIVISOR, ArgumentFacts
+from blocklang.type_parameters import infer
 
 _DESCRIPTOR = re.compile(r"\s*tensordesc\s*<\s*(\w+)\s*\[([\d\s,]*)\]\s*(?:,\s*(\w+)\s*)?>\s*")
 
@@ -209,9 +210,16 @@ def bind_facts(tree: syntax.Function, arguments: Sequence[ArgumentFacts]) -> Bou
             element = dtype(facts.dtype)
             bound.types[name] = PointerType(element) if facts.kind == "array" else element
             bound.facts[name] = {"divisible": facts.divisible} if facts.divisible > 1 else {}
+    infer(tree, bound.types, bound.constexprs, lambda each: _has_default(tree, each, bound))
     for parameter in tree.parameters:
         _check_declared(tree, parameter, bound)
     return bound
+
+
+def _has_default(tree: syntax.Function, parameter: syntax.Parameter, bound: Bound) -> bool:
+    """Whether a compile-time parameter of a launch has its default, as where nothing was passed."""
+    default, value = default_value(tree, parameter, Bound), bound.constexprs[parameter.name]
+    return type(default) is type(value) and bool(default == value)
 
 
 def _bind_descriptor(
@@ -268,10 +276,17 @@ def bind_signature(
     for parameter in tree.parameters:
         if parameter.is_constexpr and parameter.name not in bound.constexprs:
             _bind_default(tree, parameter, bound)
+    stated = {name: _stated_type(entry) for name, entry in signature.items()}
+    infer(tree, stated, bound.constexprs, lambda each: each.name not in constexprs)
     for parameter in tree.parameters:
         if parameter.name not in bound.constexprs:
             _bind_runtime(tree, parameter, signature, bound)
     return bound
+
+
+def _stated_type(entry: Any) -> Any:
+    """The type of an entry of a signature, None for those that are values or mistakes."""
+    return parse_type(entry.partition(":")[0]) if isinstance(entry, str) else entry
 
 
 def _bind_default(tree: syntax.Function, parameter: syntax.Parameter, bound: Bound) -> None:
