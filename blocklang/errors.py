@@ -200,12 +200,12 @@ class OtherDescriptor(RequestFamily, code="BL721"):
 
 
 class OtherElement(RequestFamily, code="BL722"):
-    """The dtype of an array is not what a type parameter of the kernel is known to be.
+    """The dtype of an argument is not what a type parameter of the kernel is known to be.
 
     Where nothing is passed for a type parameter, the first array whose type names it says what it
     is.
     """
 
-    message = "{name!r} has elements of {given}, and {parameter} is {value}"
-    help = "that is so because of {reason}; pass arrays of one dtype, or use two type parameters"
+    message = "{name!r} is {given}, and {parameter} is {value}"
+    help = "that is so because of {reason}; pass arguments of one dtype, or use two type parameters"
     example = "kernel k(x: *T, y: *T, T: constexpr = f16): ...   launched with f32 and bf16"

@@ -4,12 +4,12 @@
 
 A launch with an array of f32 means T = f32: the default is for compilations without arguments. The
 first argument that says something decides, and all others have to agree, as with what was passed
-for T itself.
+for T itself. Numbers decide nothing; a float whose type is T is one of that precision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from blocklang.errors import OtherElement
@@ -17,7 +17,7 @@ from blocklang.frontend import syntax
 from blocklang.frontend.descriptors import DescriptorForm
 from blocklang.ir.types import DType, PointerType
 
-PASSED = "what was passed for it"
+PASSED, DEFAULT = "what was passed for it", "its default"
 
 
 def infer(
@@ -25,7 +25,8 @@ def infer(
     is_free: Callable[[syntax.Parameter], bool],
 ) -> None:  # fmt: skip
     """Give the compile-time parameters that are free the `values` that the `types` of arguments
-    say. OtherElement where a pointer does not agree with one that is settled.
+    say, and then floats their `types`. OtherElement where a pointer or a float does not agree with
+    what is settled.
     """
     parameters = [each for each in tree.parameters if each.is_constexpr]
     names = {each.name for each in parameters}
@@ -38,10 +39,26 @@ def infer(
                 settled[name] = repr(parameter.name)
                 values[name] = found
             elif isinstance(types[parameter.name], PointerType) and values[name] != found:
-                raise OtherElement(
-                    parameter.location, name=parameter.name, given=found, parameter=name,
-                    value=values[name], reason=settled[name],
-                )  # fmt: skip
+                raise _other(parameter, f"an array of {found}", name, values, settled)
+    for parameter in tree.parameters:
+        kind, annotation = types.get(parameter.name), parameter.annotation
+        if not isinstance(annotation, syntax.Name) or annotation.name not in names:
+            continue
+        wanted = values[annotation.name]
+        if isinstance(kind, DType) and kind.is_float and isinstance(wanted, DType):
+            if not wanted.is_float:
+                raise _other(parameter, "a float", annotation.name, values, settled)
+            types[parameter.name] = wanted
+
+
+def _other(
+    parameter: syntax.Parameter, given: str, name: str, values: Mapping[str, Any],
+    settled: Mapping[str, str],
+) -> OtherElement:  # fmt: skip
+    return OtherElement(
+        parameter.location, name=parameter.name, given=given, parameter=name, value=values[name],
+        reason=settled.get(name, DEFAULT),
+    )  # fmt: skip
 
 
 def _said(annotation: syntax.Expression | None, type: Any) -> Iterator[tuple[str, Any]]:

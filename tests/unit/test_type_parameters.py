@@ -49,7 +49,7 @@ def test_what_is_passed_has_to_agree() -> None:
     x = np.zeros(5, np.float32)
     kernel(FILL)[(1,)](x, 0.1, 5, T=bl.float32)
     np.testing.assert_array_equal(x, np.float32(0.1))
-    with pytest.raises(CompileError, match=r"'x' has elements of f32, and T is bf16") as caught:
+    with pytest.raises(CompileError, match=r"'x' is an array of f32, and T is bf16") as caught:
         kernel(FILL)[(1,)](x, 0.1, 5, T=bl.bfloat16)
     assert "what was passed for it" in str(caught.value)
 
@@ -59,7 +59,7 @@ def test_arrays_have_to_agree() -> None:
     z = np.zeros_like(x)
     kernel(ADD)[(1,)](x, y, z)  # of two parameters, each by itself
     np.testing.assert_array_equal(z, 3)
-    with pytest.raises(CompileError, match=r"'z' has elements of f64, and T is f32"):
+    with pytest.raises(CompileError, match=r"'z' is an array of f64, and T is f32"):
         kernel(ADD)[(1,)](x, y, y)
 
 
@@ -88,15 +88,39 @@ def test_arrays_in_place_of_descriptors() -> None:
     np.testing.assert_array_equal(y, 2)
 
 
+NUMBER = """
+kernel fill(x: *T, value: T, n: i32, T: constexpr = f16, BLOCK: constexpr = 16):
+    offsets = program_id(0) * BLOCK + arange(0, BLOCK)
+    store(x + offsets, value, mask=offsets < n)
+"""
+
+
+@pytest.mark.parametrize("value", [0.1, 3, True, np.float64(0.1)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16])
+def test_numbers(dtype: Any, value: Any) -> None:
+    x = np.zeros(5, dtype)
+    kernel(NUMBER)[(1,)](x, value, 5)
+    np.testing.assert_array_equal(x, np.asarray(value).astype(dtype))
+
+
+def test_floats_are_no_integers() -> None:
+    x = np.zeros(5, np.int32)
+    kernel(NUMBER)[(1,)](x, 7, 5)
+    np.testing.assert_array_equal(x, 7)
+    with pytest.raises(CompileError, match=r"'value' is a float, and T is i32") as caught:
+        kernel(NUMBER)[(1,)](x, 0.5, 5)
+    assert "because of 'x'" in str(caught.value)
+
+
 def test_signatures_ahead_of_time() -> None:
     add = kernel(ADD)
     plain = add.compile(target="sm_90a").metadata["arguments"]
     assert [each["element"] for each in plain] == ["f16"] * 3
     stated = add.compile({"x": "*fp32:16"}, target="sm_90a").metadata["arguments"]
     assert [each["element"] for each in stated] == ["f32", "f16", "f32"]
-    with pytest.raises(CompileError, match=r"'x' has elements of f32, and T is f16"):
+    with pytest.raises(CompileError, match=r"'x' is an array of f32, and T is f16"):
         add.compile({"x": "*fp32"}, {"T": bl.float16})
-    with pytest.raises(CompileError, match=r"'z' has elements of f64, and T is f32"):
+    with pytest.raises(CompileError, match=r"'z' is an array of f64, and T is f32"):
         add.compile({"x": "*fp32", "z": "*fp64"})
 
 
