@@ -29,16 +29,6 @@ class GpuTarget:
     registers_per_thread = 255
 
     @property
-    def has_bfloat16(self) -> bool:
-        """Conversion to bfloat16 and fused multiply-add on it are instructions."""
-        return self.capability >= 80
-
-    @property
-    def has_float8(self) -> bool:
-        """Conversions between 8-bit floats and float16 are instructions."""
-        return self.capability >= 89
-
-    @property
     def has_warpgroups(self) -> bool:
         """Four warps together multiply matrices in shared memory, and pass registers on."""
         return self.name == "sm_90a"

@@ -138,13 +138,6 @@ def test_vector_width(layout: LinearLayout, width: int) -> None:
     assert layout.vector_width() == width
 
 
-def test_contiguous_per_thread() -> None:
-    layout = LinearLayout.of([8, 4], register=[[0, 2], [0, 1], [1, 0]], lane=[[2, 0], [4, 0]])
-    assert layout.contiguous_per_thread([1, 0]) == 8
-    assert layout.contiguous_per_thread([1]) == 4
-    assert layout.contiguous_per_thread([0, 1]) == 2
-
-
 # --- Tensor cores: the closed formulas of the instruction set manual ---
 
 

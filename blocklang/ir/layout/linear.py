@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from . import gf2, text
-from .linear_map import Bases, Coordinates, LinearMap, flatten, log2
+from .linear_map import Bases, Coordinates, LinearMap, log2
 
 
 class LinearLayout(LinearMap):
@@ -143,26 +143,6 @@ class LinearLayout(LinearMap):
         )
         return LinearLayout(bases, shape)
 
-    def divide_left(self, tile: LinearLayout) -> LinearLayout | None:
-        """Return the layout `q` with `tile.product(q) == self`, or None if there is none."""
-        if self.rank != tile.rank or any(
-            size % inner for size, inner in zip(self.shape, tile.shape, strict=True)
-        ):
-            return None
-        shape = tuple(a // b for a, b in zip(self.shape, tile.shape, strict=True))
-        quotient = tuple(
-            (
-                dim,
-                tuple(
-                    tuple(c // inner for c, inner in zip(basis, tile.shape, strict=True))
-                    for basis in bases[tile.in_bits(dim) :]
-                ),
-            )
-            for dim, bases in self.bases
-        )
-        result = LinearLayout(quotient, shape)
-        return result if tile.product(result) == self else None
-
     # --- Registers ---
 
     def remove_zero_bases(self, dim: str) -> tuple[LinearLayout, tuple[int, ...]]:
@@ -197,24 +177,6 @@ class LinearLayout(LinearMap):
         while any(coordinate % (1 << width) for coordinate in others):
             width -= 1
         return 1 << width
-
-    def contiguous_per_thread(self, order: Sequence[int]) -> int:
-        """Return the size of the aligned runs of elements that each thread holds entirely.
-
-        Elements are numbered with axis `order[0]` fastest, then `order[1]`, and so on (all axes, or
-        only the fastest ones). The registers may hold the run in any order; `vector_width` asks
-        for them in sequence.
-        """
-        held = gf2.Span(self.flat_bases("register"))
-        run = 1
-        for axis in order:
-            axis = self._axis(axis, self.rank)
-            for bit in range(log2(self.shape[axis])):
-                unit = tuple((1 << bit) if i == axis else 0 for i in range(self.rank))
-                if flatten(unit, self.shape) not in held:
-                    return run
-                run *= 2
-        return run
 
 
 def _add(first: Coordinates, second: Coordinates) -> Coordinates:

@@ -46,13 +46,11 @@ class ClusterRank(Op, mnemonic="cluster_rank"):
 class ToShared(Op, mnemonic="to_shared"):
     """The block in shared memory, where nothing changes it: a value like any other.
 
-    `lower_conversions` makes a buffer of its own of it. `is_async` says that a warpgroup or the
-    tensor memory accelerator reads it. What is sent from there may pass through a buffer for one of
-    so many `pieces`: see `tma_send`.
+    `lower_conversions` makes a buffer of its own of it. What is sent from there may pass through a
+    buffer for one of so many `pieces`: see `tma_send`.
     """
 
     operand: Value = operand()
-    is_async: bool = attribute(default=True)
     pieces: int = attribute(default=1)
     result = output()
 
