@@ -12,6 +12,7 @@ whole life of values that the region defines, since there it always executes), t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 from blocklang.ir.core import Argument, Function, Region, Result, Value, is_inside
 from blocklang.ir.op import Op
@@ -84,8 +85,11 @@ def analyze_ranges(function: Function, wraps: bool = True) -> RangeAnalysis:
 def full_range(type: Type) -> Range | None:
     """All values of an integer type (or of the elements of a block); None for other types."""
     kind = element_type(type)
-    if not (isinstance(kind, DType) and kind.is_integer):
-        return None
+    return _numbers(kind) if isinstance(kind, DType) and kind.is_integer else None
+
+
+@cache
+def _numbers(kind: DType) -> Range:
     return Range(int(kind.minimum), int(kind.maximum))
 
 
