@@ -195,17 +195,17 @@ class OtherDescriptor(RequestFamily, code="BL721"):
     """A kernel is written for blocks of one shape and dtype, which its signature states."""
 
     message = "{name!r} is {given}, and the signature says {declared}"
-    help = "make the descriptor with that block shape, or pass the array itself"
+    help = "make a descriptor of that kind, or pass the array itself"
     example = "kernel k(x: tensordesc<f16[64, 64]>): ...   launched with blocks of shape [32, 64]"
 
 
 class OtherElement(RequestFamily, code="BL722"):
     """The dtype of an argument is not what a type parameter of the kernel is known to be.
 
-    Where nothing is passed for a type parameter, the first array whose type names it says what it
-    is.
+    Where nothing is passed for a type parameter, or what is its default, the first array or tensor
+    descriptor whose type names it says what it is.
     """
 
-    message = "{name!r} is {given}, and {parameter} is {value}"
-    help = "that is so because of {reason}; pass arguments of one dtype, or use two type parameters"
+    message = "{name!r} is {given}, and {parameter} is {value} {because}"
+    help = "pass arguments of one dtype, or give the kernel two type parameters"
     example = "kernel k(x: *T, y: *T, T: constexpr = f16): ...   launched with f32 and bf16"

@@ -27,10 +27,10 @@ from blocklang.errors import (
 from blocklang.frontend import syntax
 from blocklang.frontend.constexpr import constexpr
 from blocklang.frontend.descriptors import DescriptorForm, part_names
-from blocklang.ir.types import DType, PointerType, Type, dtype, is_dtype_spelling
+from blocklang.ir.types import DType, PointerType, Type, dtype, f32, is_dtype_spelling
 from blocklang.runtime.descriptor import MAX_RANK, PADDINGS
 from blocklang.runtime.specialise import DESCRIPTOR, DIVISOR, ArgumentFacts
-from blocklang.type_parameters import infer
+from blocklang.type_parameters import infer, number_type
 
 _DESCRIPTOR = re.compile(r"\s*tensordesc\s*<\s*(\w+)\s*\[([\d\s,]*)\]\s*(?:,\s*(\w+)\s*)?>\s*")
 
@@ -111,9 +111,9 @@ def _form(element: DType, sizes: Sequence[int], padding: str) -> DescriptorForm 
 
 
 def _descriptor_form(
-    annotation: syntax.TensorDescriptor, values: Mapping[str, Any]
+    annotation: syntax.TensorDescriptor, values: Mapping[str, Any], element: Any = None
 ) -> DescriptorForm | None:
-    element = annotated_type(annotation.element, values)
+    element = element or annotated_type(annotation.element, values)
     sizes = [_size(size, values) for size in annotation.block_shape]
     known = [size for size in sizes if size is not None]
     if not isinstance(element, DType) or len(known) < len(sizes):
@@ -139,14 +139,22 @@ def declared_descriptor(
         return None
 
     def described(values: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
-        form = _declared_form(parameter, values)
+        # Of what kind the elements are, the array will say.
+        form = _declared_form(parameter, values, element=f32)
         return form.block_shape, form.padding
 
     return described
 
 
-def _declared_form(parameter: syntax.Parameter, values: Mapping[str, Any]) -> DescriptorForm:
-    form = annotated_type(parameter.annotation, values)
+def _declared_form(
+    parameter: syntax.Parameter, values: Mapping[str, Any], element: DType | None = None
+) -> DescriptorForm:
+    """The form that a parameter is declared to have, with other elements if `element` says so."""
+    annotation = parameter.annotation
+    if element is not None and isinstance(annotation, syntax.TensorDescriptor):
+        form: Any = _descriptor_form(annotation, values, element)
+    else:
+        form = annotated_type(annotation, values)
     if not isinstance(form, DescriptorForm):
         raise NotADescriptorType(parameter.location, name=parameter.name)
     return form
@@ -211,7 +219,8 @@ def bind_facts(tree: syntax.Function, arguments: Sequence[ArgumentFacts]) -> Bou
             bound.types[name] = PointerType(element) if facts.kind == "array" else element
             bound.facts[name] = {"divisible": facts.divisible} if facts.divisible > 1 else {}
     infer(tree, bound.types, bound.constexprs, lambda each: _has_default(tree, each, bound))
-    for parameter in tree.parameters:
+    for parameter, facts in zip(tree.parameters, arguments, strict=True):
+        _bind_number(tree, parameter, facts, bound)
         _check_declared(tree, parameter, bound)
     return bound
 
@@ -220,6 +229,20 @@ def _has_default(tree: syntax.Function, parameter: syntax.Parameter, bound: Boun
     """Whether a compile-time parameter of a launch has its default, as where nothing was passed."""
     default, value = default_value(tree, parameter, Bound), bound.constexprs[parameter.name]
     return type(default) is type(value) and bool(default == value)
+
+
+def _bind_number(
+    tree: syntax.Function, parameter: syntax.Parameter, facts: ArgumentFacts, bound: Bound
+) -> None:
+    """Give a number the type that its annotation names, as if it were declared so."""
+    wanted = number_type(tree, parameter, facts.kind, bound.constexprs)
+    if wanted is None or (facts.equal_to_1 and wanted.is_integer):
+        return
+    if facts.equal_to_1:
+        del bound.constexprs[parameter.name]
+    bound.types[parameter.name] = wanted
+    known = facts.divisible if wanted.is_integer else 1
+    bound.facts[parameter.name] = {"divisible": known} if known > 1 else {}
 
 
 def _bind_descriptor(
@@ -246,10 +269,7 @@ def _check_declared(tree: syntax.Function, parameter: syntax.Parameter, bound: B
     if name not in bound.types:
         return
     given = bound.types[name]
-    if declared_dtype(parameter) == DESCRIPTOR:
-        declared = _declared_form(parameter, bound.constexprs)
-        if str(given) != str(declared):
-            raise OtherDescriptor(parameter.location, name=name, declared=declared, given=given)
+    _check_descriptor(parameter, bound)
     divisible = facts.get("divisible", 1)
     for part in _divided(tree, name, given) if divisible > 1 else ():
         known = bound.facts[part].get("divisible", 1)
@@ -263,6 +283,17 @@ def _check_declared(tree: syntax.Function, parameter: syntax.Parameter, bound: B
                 most=DIVISOR,
             )
         bound.facts[part]["divisible"] = max(known, divisible)
+
+
+def _check_descriptor(parameter: syntax.Parameter, bound: Bound) -> None:
+    """Hold a tensor descriptor to the blocks that the kernel is written for."""
+    given = bound.types.get(parameter.name)
+    if isinstance(given, DescriptorForm) and declared_dtype(parameter) == DESCRIPTOR:
+        declared = _declared_form(parameter, bound.constexprs)
+        if str(given) != str(declared):
+            raise OtherDescriptor(
+                parameter.location, name=parameter.name, declared=declared, given=given
+            )
 
 
 def bind_signature(
@@ -281,6 +312,7 @@ def bind_signature(
     for parameter in tree.parameters:
         if parameter.name not in bound.constexprs:
             _bind_runtime(tree, parameter, signature, bound)
+            _check_descriptor(parameter, bound)
     return bound
 
 

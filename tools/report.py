@@ -54,9 +54,11 @@ class Section:
 
     @property
     def rows(self) -> list[Row]:
-        """Of each case and provider the row of the median run, by its milliseconds."""
+        """Of each case and provider the row of the median run, by its milliseconds; of two in the
+        middle the slower one.
+        """
         ordered = (sorted(rows, key=lambda row: row.get("ms", 0)) for rows in self.runs.values())
-        return [rows[(len(rows) - 1) // 2] for rows in ordered]
+        return [rows[len(rows) // 2] for rows in ordered]
 
     @property
     def cases(self) -> dict[str, dict[str, Row]]:
@@ -98,7 +100,7 @@ def read_results(folder: Path) -> dict[str, Section]:
 
 def _benchmark(file: str) -> str:
     """The name that the files of several runs share."""
-    return file.partition(".")[0]
+    return re.sub(r"(\.\d+)?\.json$", "", file)
 
 
 def rowwise_table(section: Section) -> str:
@@ -308,7 +310,7 @@ def provenance(section: Section) -> str:
     lines = []
     threads = sorted({row["threads"] for row in section.rows if "threads" in row})
     count = max(map(len, section.runs.values()))
-    repeated = f", medians of {count} runs" if count > 1 else ""
+    repeated = f", medians of up to {count} runs" if count > 1 else ""
     for environment in section.environments:
         versions = environment["versions"]
         shown = [f"Python {environment['python']}"]

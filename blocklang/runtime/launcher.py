@@ -15,6 +15,7 @@ import ctypes
 import difflib
 import linecache
 import operator
+import struct
 import threading
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from types import MethodType
@@ -183,7 +184,7 @@ def {mark}launch({", ".join(signature)}):
                     "pass a writable copy",
                 )
         empty = 0 in sizes
-        slots = packer.pack(arguments)
+        slots = self._pack(packer, arguments, owners)
         if device == HOST:
             if not empty:
                 kernel.launch_host(sizes, ctypes.addressof(slots))
@@ -197,6 +198,23 @@ def {mark}launch({", ".join(signature)}):
                 maps = self._tensor_maps(kernel, arguments, owners)
                 submit.submit(self.name, kernel, sizes, handle, slots, context, maps)
         return kernel, arguments, maps
+
+    def _pack(
+        self, packer: submit.Packer, arguments: Sequence[Argument | None], owners: Sequence[int]
+    ) -> Any:
+        """The arguments in their slots. ArgumentRangeError for a number that does not fit the type
+        that arrays have given it; what is declared with a dtype has been looked at before.
+        """
+        try:
+            return packer.pack(arguments)
+        except struct.error:
+            index, dtype = packer.misfit(arguments)
+        name, argument = self.parameters[owners[index]].name, arguments[index]
+        assert argument is not None
+        raise ArgumentRangeError(
+            f"{name!r} of {self.name} is {argument.value}, which does not fit its type {dtype}",
+            "pass a number that does, or an array of a wider dtype",
+        )
 
     def _tensor_maps(
         self, kernel: CompiledKernel, arguments: Sequence[Argument | None], owners: Sequence[int]

@@ -39,12 +39,19 @@ _STRUCT_FORMATS: Final = {
     "ptr": "Q",
     "f16": "H",
     "bf16": "H",
+    "f8e4m3": "B",
+    "f8e5m2": "B",
     "f32": "f",
     "f64": "d",
 }
 
 _FILLERS: Final = {code: f"{_SLOT - struct.calcsize(code)}x" for code in "?bhiqBHIQfd"}
-_NARROW_FLOATS: Final = ("f16", "bf16")
+_NARROW_FLOATS: Final = {
+    "f16": np.float16,
+    "bf16": ml_dtypes.bfloat16,
+    "f8e4m3": ml_dtypes.float8_e4m3fn,
+    "f8e5m2": ml_dtypes.float8_e5m2,
+}
 
 _loading = threading.RLock()
 
@@ -80,7 +87,8 @@ class Packer:
     def pack(self, arguments: Sequence[Any]) -> Any:
         """The values as a ctypes array of 8-byte slots, which owns its memory.
 
-        `arguments` have a `value`. Floats are rounded to nearest even, and to infinity.
+        `arguments` have a `value`. Floats are rounded to nearest even, and to infinity. Raises
+        struct.error for an integer that does not fit, which `misfit` finds.
         """
         slots = self._type()
         values = [arguments[index].value for index in self._indices]
@@ -100,11 +108,20 @@ class Packer:
             self._struct.pack_into(slots, 0, *values)
         return slots
 
+    def misfit(self, arguments: Sequence[Any]) -> tuple[int, str]:
+        """Index and dtype of the first argument that cannot be packed."""
+        for index, dtype in self._parameters:
+            try:
+                Packer([(0, dtype)]).pack([arguments[index]])
+            except struct.error:
+                return index, dtype
+        raise AssertionError("every argument fits")
+
 
 def _narrow_float(value: float, dtype: str) -> int:
-    """The bits of a float of 16 bits."""
+    """The bits of a float of 8 or 16 bits."""
     with np.errstate(over="ignore"):
-        narrow = np.array(value, np.float16 if dtype == "f16" else ml_dtypes.bfloat16)
+        narrow = np.array(value, _NARROW_FLOATS[dtype])
     return int.from_bytes(narrow.tobytes(), "little")
 
 

@@ -16,4 +16,4 @@ def act():
 # rows.bl:1:10: error[BL721]: 'x' is tensordesc<f32[32, 64]>, and the signature says tensordesc<f32[16, 64]>
 #     kernel k(x: tensordesc<f32[16, 64]>):
 #              ^^^^^^^^^^^^^^^^^^^^^^^^^^
-#   help: make the descriptor with that block shape, or pass the array itself
+#   help: make a descriptor of that kind, or pass the array itself

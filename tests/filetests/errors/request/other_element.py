@@ -11,7 +11,7 @@ def act():
     JitFunction(None, scope["k"])[1](np.zeros(4, np.float32), np.zeros(4, np.float64))
 
 # expected:
-# two.bl:1:17: error[BL722]: 'y' is an array of f64, and T is f32
+# two.bl:1:17: error[BL722]: 'y' is of f64, and T is f32 because of 'x'
 #     kernel k(x: *T, y: *T, T: constexpr = f16):
 #                     ^^^^^
-#   help: that is so because of 'x'; pass arguments of one dtype, or use two type parameters
+#   help: pass arguments of one dtype, or give the kernel two type parameters
