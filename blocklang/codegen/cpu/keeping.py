@@ -62,7 +62,7 @@ class Keeping:
         is_whole = nest.shape == value.type.shape and place == dimension_places(nest.shape)
         if buffer is not None and home is not nest and not self._stands_later(level, home):
             nest.reads[value] = buffer
-            nest.seen.add((value, place))
+            nest.seen[value, place] = None
             return
         if buffer is not None and home is not None and home is not nest and is_whole:
             home = self._move(home, nest, value)
@@ -76,11 +76,11 @@ class Keeping:
             else:
                 self._keep(home or self._own_nest(level, value), value)
             nest.reads[value] = self.context.buffers[value]
-            nest.seen.add((value, place))
+            nest.seen[value, place] = None
             return
         if is_whole and home is None:
             self.home[value] = nest
-        nest.seen.add((value, place))
+        nest.seen[value, place] = None
         for operand, at in inline_operands(value.op, place) or ():
             self._reach(level, nest, operand, at)
 

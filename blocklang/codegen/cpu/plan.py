@@ -119,7 +119,7 @@ class Nest:
     bits: int = 32
     actions: list[Action] = field(default_factory=list)
     reads: dict[Value, Buffer] = field(default_factory=dict)
-    seen: set[tuple[Value, Place]] = field(default_factory=set)
+    seen: dict[tuple[Value, Place], None] = field(default_factory=dict)
     staged: list[Store] = field(default_factory=list)
     guards: list[Guard] = field(default_factory=list)
     kept: dict[Value, Buffer] = field(default_factory=dict)

@@ -393,7 +393,8 @@ class Rotation:
         for op in self.rest:
             if op not in delayed and op not in loads and op not in copies:
                 builder.insert(clone(op, stage0))
-        sources = [v for op in delayed if op in self.overwriting() for v in op.operands]
+        overwriting = self.overwriting()
+        sources = [v for op in self.body.ops if op in overwriting for v in op.operands]
         tied = [v for v in dict.fromkeys(sources) if isinstance(v.type, BlockType) and v in stage0]
         self.emit_wait(builder, started1, 0, stage1, tied, stage0)
         for op in arrivals:
