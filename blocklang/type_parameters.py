@@ -18,7 +18,7 @@ from blocklang.frontend.descriptors import DescriptorForm
 from blocklang.ir.types import DType, PointerType
 
 PASSED = "what was passed for it"
-WORDS = {"integer": "an integer", "boolean": "a truth value", "float": "a float"}
+NUMBERS = ("integer", "boolean", "float")
 
 
 def type_parameters(tree: syntax.Function) -> list[syntax.Parameter]:
@@ -73,14 +73,18 @@ def number_type(
     """
     annotation = parameter.annotation
     names = {each.name for each in type_parameters(tree)}
-    if kind not in WORDS or not isinstance(annotation, syntax.Name) or annotation.name not in names:
+    if (
+        kind not in NUMBERS
+        or not isinstance(annotation, syntax.Name)
+        or annotation.name not in names
+    ):
         return None
     wanted = values[annotation.name]
     if not isinstance(wanted, DType) or (wanted.is_bool and kind != "boolean"):
         return None
     if kind == "float" and not wanted.is_float:
         raise OtherElement(
-            parameter.location, name=parameter.name, given=WORDS[kind], parameter=annotation.name,
+            parameter.location, name=parameter.name, given="a float", parameter=annotation.name,
             value=wanted, because="by the other arguments or its default",
         )  # fmt: skip
     return wanted
