@@ -220,7 +220,7 @@ def bind_facts(tree: syntax.Function, arguments: Sequence[ArgumentFacts]) -> Bou
             bound.facts[name] = {"divisible": facts.divisible} if facts.divisible > 1 else {}
     infer(tree, bound.types, bound.constexprs, lambda each: _has_default(tree, each, bound))
     for parameter, facts in zip(tree.parameters, arguments, strict=True):
-        _bind_number(tree, parameter, facts, bound)
+        _bind_number(parameter, facts, bound)
         _check_declared(tree, parameter, bound)
     return bound
 
@@ -231,18 +231,16 @@ def _has_default(tree: syntax.Function, parameter: syntax.Parameter, bound: Boun
     return type(default) is type(value) and bool(default == value)
 
 
-def _bind_number(
-    tree: syntax.Function, parameter: syntax.Parameter, facts: ArgumentFacts, bound: Bound
-) -> None:
+def _bind_number(parameter: syntax.Parameter, facts: ArgumentFacts, bound: Bound) -> None:
     """Give a number the type that its annotation names, as if it were declared so."""
-    wanted = number_type(tree, parameter, facts.kind, bound.constexprs)
+    name = parameter.name
+    wanted = number_type(parameter, facts.kind, bound.constexprs)
     if wanted is None or (facts.equal_to_1 and wanted.is_integer):
         return
-    if facts.equal_to_1:
-        del bound.constexprs[parameter.name]
-    bound.types[parameter.name] = wanted
-    known = facts.divisible if wanted.is_integer else 1
-    bound.facts[parameter.name] = {"divisible": known} if known > 1 else {}
+    bound.types[name] = wanted
+    if wanted.is_float:  # the facts about integers are not its
+        bound.constexprs.pop(name, None)
+        bound.facts[name] = {}
 
 
 def _bind_descriptor(
@@ -307,7 +305,7 @@ def bind_signature(
     for parameter in tree.parameters:
         if parameter.is_constexpr and parameter.name not in bound.constexprs:
             _bind_default(tree, parameter, bound)
-    stated = {name: _stated_type(entry) for name, entry in signature.items()}
+    stated = {name: _stated(entry)[0] for name, entry in signature.items()}
     infer(tree, stated, bound.constexprs, lambda each: each.name not in constexprs)
     for parameter in tree.parameters:
         if parameter.name not in bound.constexprs:
@@ -316,9 +314,14 @@ def bind_signature(
     return bound
 
 
-def _stated_type(entry: Any) -> Any:
-    """The type of an entry of a signature, None for those that are values or mistakes."""
-    return parse_type(entry.partition(":")[0]) if isinstance(entry, str) else entry
+def _stated(entry: Any) -> tuple[Any, str]:
+    """An entry of a signature as its type (None for a mistake), or the value that it is, and what
+    it says of divisibility.
+    """
+    if not isinstance(entry, str):
+        return entry, ""
+    text, _, divisor = entry.partition(":")
+    return parse_type(text), divisor
 
 
 def _bind_default(tree: syntax.Function, parameter: syntax.Parameter, bound: Bound) -> None:
@@ -340,8 +343,7 @@ def _bind_runtime(
         bound.types[name] = entry
         divisible = facts.get("divisible", 1)
     elif isinstance(entry, str):
-        text, _, divisor = entry.partition(":")
-        found = parse_type(text)
+        found, divisor = _stated(entry)
         if found is None or (divisor and not divisor.isdigit()):
             raise NotAType(parameter.location, text=entry)
         bound.types[name] = found

@@ -9,7 +9,7 @@ become T. Sizes of blocks are not inferred: grids are made of them, before anyth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from blocklang.errors import OtherElement
@@ -17,13 +17,7 @@ from blocklang.frontend import syntax
 from blocklang.frontend.descriptors import DescriptorForm
 from blocklang.ir.types import DType, PointerType
 
-PASSED = "what was passed for it"
 NUMBERS = ("integer", "boolean", "float")
-
-
-def type_parameters(tree: syntax.Function) -> list[syntax.Parameter]:
-    """The compile-time parameters, which types may name."""
-    return [each for each in tree.parameters if each.is_constexpr]
 
 
 def infer(
@@ -33,53 +27,48 @@ def infer(
     """Give the compile-time parameters that are free the `values` that the `types` of arrays and
     descriptors say. OtherElement where another one does not agree.
     """
-    parameters = type_parameters(tree)
-    names = {each.name for each in parameters}
-    settled = {each.name: PASSED for each in parameters if not is_free(each)}
+    free = {each.name for each in tree.parameters if each.is_constexpr and is_free(each)}
+    decided: dict[str, str] = {}
     for parameter in tree.parameters:
-        for name, found in _said(parameter.annotation, types.get(parameter.name)):
-            if name not in names:
-                continue
-            if name not in settled:
-                settled[name] = repr(parameter.name)
-                values[name] = found
-            # What is no dtype is complained of where it is used as one.
-            elif isinstance(values[name], DType) and values[name] != found:
-                raise OtherElement(
-                    parameter.location, name=parameter.name, given=f"of {found}", parameter=name,
-                    value=values[name], because=f"because of {settled[name]}",
-                )  # fmt: skip
+        said = _said(parameter.annotation, types.get(parameter.name))
+        if said is None:
+            continue
+        name, found = said
+        if name in free:
+            free.remove(name)
+            decided[name] = repr(parameter.name)
+            values[name] = found
+        # What is no dtype is complained of where it is used as one.
+        elif isinstance(values.get(name), DType) and values[name] != found:
+            because = f"because of {decided.get(name, 'what was passed for it')}"
+            raise OtherElement(
+                parameter.location, name=parameter.name, given=f"of {found}", parameter=name,
+                value=values[name], because=because,
+            )  # fmt: skip
 
 
-def _said(annotation: syntax.Expression | None, type: Any) -> Iterator[tuple[str, DType]]:
-    """The name for the elements of a pointer or a tensor descriptor, and the elements of `type`."""
+def _said(annotation: syntax.Expression | None, type: Any) -> tuple[str, DType] | None:
+    """The name for the elements of a pointer or a tensor descriptor, and the elements of `type`;
+    None where the annotation has no such name, or `type` is of another kind.
+    """
     element: syntax.Expression | None = None
     if isinstance(annotation, syntax.Unary) and isinstance(type, PointerType):
         element = annotation.operand
-        if not isinstance(type.element, DType):
-            yield from _said(element, type.element)
-            return
+        if isinstance(type.element, PointerType):
+            return _said(element, type.element)
     elif isinstance(annotation, syntax.TensorDescriptor) and isinstance(type, DescriptorForm):
         element = annotation.element
-    if isinstance(element, syntax.Name):
-        yield element.name, type.element
+    return (element.name, type.element) if isinstance(element, syntax.Name) else None
 
 
-def number_type(
-    tree: syntax.Function, parameter: syntax.Parameter, kind: str, values: Mapping[str, Any]
-) -> DType | None:
+def number_type(parameter: syntax.Parameter, kind: str, values: Mapping[str, Any]) -> DType | None:
     """The dtype that a number of some kind takes from the type parameter that its type names, if it
     names one. OtherElement for a float that would become an integer.
     """
     annotation = parameter.annotation
-    names = {each.name for each in type_parameters(tree)}
-    if (
-        kind not in NUMBERS
-        or not isinstance(annotation, syntax.Name)
-        or annotation.name not in names
-    ):
+    if kind not in NUMBERS or not isinstance(annotation, syntax.Name):
         return None
-    wanted = values[annotation.name]
+    wanted = values.get(annotation.name)
     if not isinstance(wanted, DType) or (wanted.is_bool and kind != "boolean"):
         return None
     if kind == "float" and not wanted.is_float:

@@ -42,6 +42,7 @@ from blocklang.runtime.specialise import (
     Parameter,
     Specialisation,
     argument_facts,
+    check_range,
     typed_key,
 )
 
@@ -208,13 +209,11 @@ def {mark}launch({", ".join(signature)}):
         try:
             return packer.pack(arguments)
         except struct.error:
-            index, dtype = packer.misfit(arguments)
-        name, argument = self.parameters[owners[index]].name, arguments[index]
-        assert argument is not None
-        raise ArgumentRangeError(
-            f"{name!r} of {self.name} is {argument.value}, which does not fit its type {dtype}",
-            "pass a number that does, or an array of a wider dtype",
-        )
+            for index, dtype in packer.parameters:
+                argument = arguments[index]
+                assert argument is not None
+                check_range(self.parameters[owners[index]], argument, dtype, self.name)
+            raise
 
     def _tensor_maps(
         self, kernel: CompiledKernel, arguments: Sequence[Argument | None], owners: Sequence[int]

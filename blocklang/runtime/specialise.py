@@ -147,6 +147,17 @@ def _facts_of_numbers(
     return tuple(argument_facts(plain, number, "") for number in numbers)
 
 
+def check_range(parameter: Parameter, argument: Argument, dtype: str, kernel: str) -> None:
+    """Raise ArgumentRangeError where a number does not fit the integer type of its parameter."""
+    lowest, highest = _INTEGER_RANGES.get(dtype, (argument.value, argument.value))
+    if not lowest <= argument.value <= highest:
+        raise ArgumentRangeError(
+            f"{parameter.name!r} of {kernel} is {argument.value}, which does not fit its "
+            f"type {dtype}",
+            f"pass a value from {lowest} to {highest}",
+        )
+
+
 def _declared_dtype(parameter: Parameter, argument: Argument, kernel: str) -> str:
     declared = parameter.dtype
     assert declared is not None
@@ -154,13 +165,7 @@ def _declared_dtype(parameter: Parameter, argument: Argument, kernel: str) -> st
         if argument.kind == "none" or (argument.kind == "array" and argument.dtype == declared[1:]):
             return argument.dtype
     elif declared in _INTEGER_RANGES and argument.kind in ("integer", "boolean"):
-        lowest, highest = _INTEGER_RANGES[declared]
-        if not lowest <= argument.value <= highest:
-            raise ArgumentRangeError(
-                f"{parameter.name!r} of {kernel} is {argument.value}, which does not fit its "
-                f"type {declared}",
-                f"pass a value from {lowest} to {highest}",
-            )
+        check_range(parameter, argument, declared, kernel)
         return declared
     elif declared not in _INTEGER_RANGES and argument.kind in ("integer", "boolean", "float"):
         return declared

@@ -12,10 +12,10 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-import ml_dtypes
 import numpy as np
 
 from blocklang.codegen.targets import MAX_GRID
+from blocklang.ir.types import dtype as named_dtype
 from blocklang.runtime import cuda
 from blocklang.runtime.arrays import Argument
 from blocklang.runtime.errors import GridError
@@ -46,12 +46,7 @@ _STRUCT_FORMATS: Final = {
 }
 
 _FILLERS: Final = {code: f"{_SLOT - struct.calcsize(code)}x" for code in "?bhiqBHIQfd"}
-_NARROW_FLOATS: Final = {
-    "f16": np.float16,
-    "bf16": ml_dtypes.bfloat16,
-    "f8e4m3": ml_dtypes.float8_e4m3fn,
-    "f8e5m2": ml_dtypes.float8_e5m2,
-}
+_NARROW_FLOATS: Final = ("f16", "bf16", "f8e4m3", "f8e5m2")
 
 _loading = threading.RLock()
 
@@ -76,7 +71,7 @@ class Packer:
     """Packs the arguments of one compiled kernel into slots, as its `parameters` say."""
 
     def __init__(self, parameters: Sequence[tuple[int, str]]) -> None:
-        self._parameters = tuple(parameters)
+        self.parameters = tuple(parameters)
         self._indices = [index for index, _ in parameters]
         # Each value is followed by bytes that fill up its slot.
         formats = [(code := _STRUCT_FORMATS[dtype]) + _FILLERS[code] for _, dtype in parameters]
@@ -88,14 +83,14 @@ class Packer:
         """The values as a ctypes array of 8-byte slots, which owns its memory.
 
         `arguments` have a `value`. Floats are rounded to nearest even, and to infinity. Raises
-        struct.error for an integer that does not fit, which `misfit` finds.
+        struct.error for an integer that does not fit.
         """
         slots = self._type()
         values = [arguments[index].value for index in self._indices]
         if not self._plain:
             values = [
                 value if dtype not in _NARROW_FLOATS else _narrow_float(value, dtype)
-                for value, (_, dtype) in zip(values, self._parameters, strict=True)
+                for value, (_, dtype) in zip(values, self.parameters, strict=True)
             ]
         try:
             self._struct.pack_into(slots, 0, *values)
@@ -103,25 +98,16 @@ class Packer:
             # struct does not round what is too large for a float to infinity.
             values = [
                 ctypes.c_float(value).value if dtype == "f32" else value
-                for value, (_, dtype) in zip(values, self._parameters, strict=True)
+                for value, (_, dtype) in zip(values, self.parameters, strict=True)
             ]
             self._struct.pack_into(slots, 0, *values)
         return slots
-
-    def misfit(self, arguments: Sequence[Any]) -> tuple[int, str]:
-        """Index and dtype of the first argument that cannot be packed."""
-        for index, dtype in self._parameters:
-            try:
-                Packer([(0, dtype)]).pack([arguments[index]])
-            except struct.error:
-                return index, dtype
-        raise AssertionError("every argument fits")
 
 
 def _narrow_float(value: float, dtype: str) -> int:
     """The bits of a float of 8 or 16 bits."""
     with np.errstate(over="ignore"):
-        narrow = np.array(value, _NARROW_FLOATS[dtype])
+        narrow = np.array(value, named_dtype(dtype).numpy)
     return int.from_bytes(narrow.tobytes(), "little")
 
 

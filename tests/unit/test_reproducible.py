@@ -18,12 +18,11 @@ from blocklang import compile as pipeline
 from blocklang.kernel import load
 
 SIZES = {"BM": 64, "BN": 64, "D": 64, "BLOCK": 256, "PIECES": (4, 128, 2, 64, 32)}
-FUNCTIONS = ("place", "activate", "factors", "multiply")
 found = {}
 with mock.patch.object(pipeline, "ptxas", return_value=None):
     for name in ("vector_add", "softmax", "layernorm", "gemm", "flash_attention"):
         for kernel in vars(load(f"examples/{name}.bl")).values():
-            if kernel.__name__ in FUNCTIONS:
+            if not kernel.__blocklang_function__.is_kernel:
                 continue
             sizes = {p.name: SIZES[p.name] for p in kernel.parameters if p.name in SIZES}
             for target in ("cpu", "sm_90a"):
