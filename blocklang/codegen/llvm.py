@@ -71,7 +71,7 @@ def simplify(module: binding.ModuleRef, machine: binding.TargetMachine) -> None:
     nothing uses.
 
     What the pipeline for modules has beyond that is for several functions, or is done again by the
-    NVPTX back end: on a kernel it changes next to nothing and takes half as long again.
+    NVPTX back end: on a kernel it changes next to nothing, and takes longer.
     """
     builder = _builder(machine, unroll=True)
     simplification = builder.getFunctionPassManager()
